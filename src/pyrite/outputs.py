@@ -39,8 +39,8 @@ def takes_urls(
                     config = changed(config, {name: path})
                 elif url is not None:
                     uploads[name] = Upload(f"{url}/{below(config)}" if below else url)
-            here = {name: upload.path.parent if below else upload.path for name, upload in uploads.items()}
-            result = verb(changed(config, here))
+            local = {name: upload.path.parent if below else upload.path for name, upload in uploads.items()}
+            result = verb(changed(config, local))
             for upload in uploads.values():
                 count = upload.send(FILES)
                 if count and not getattr(config, "quiet", False):

@@ -55,7 +55,7 @@ def unite(roots: Array, a: Array, b: Array) -> None:
 
 
 def join(roots: Array, a: Array, b: Array) -> None:
-    """Join the clusters of the pairs (a, b). From `roots[x]`, the least member of x's cluster is found by going on to
+    """Join the clusters of the pairs (a, b). From `roots[x]`, the least member of x's cluster is topmost by going on to
     `roots[roots[x]]` (`roots_of`): only the roots of the pairs are touched, not every row."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -71,11 +71,11 @@ def join(roots: Array, a: Array, b: Array) -> None:
 
 def roots_of(roots: Array, at: Array) -> Array:
     """The least member of the cluster of each of these; the way to it is short afterwards."""
-    found: Array = np.asarray(roots[at])
-    while not np.array_equal(above := np.asarray(roots[found]), found):
-        found = above
-    roots[at] = found
-    return found
+    topmost: Array = np.asarray(roots[at])
+    while not np.array_equal(above := np.asarray(roots[topmost]), topmost):
+        topmost = above
+    roots[at] = topmost
+    return topmost
 
 
 def flatten(roots: Array) -> None:

@@ -3,16 +3,13 @@
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
 
 from pyrite.audit.wording import NEEDS_REFERENCE, rows_left_out
 from pyrite.steps.shard import ShardDone
-
-if TYPE_CHECKING:
-    from pyrite.audit.run import Audit
 
 WIDEST = 100
 """Columns that a line takes at most, however wide the terminal is."""
@@ -24,7 +21,14 @@ SO_FAR = 8
 NAMED = {"fail": ("FAIL", "bold red"), "warn": ("WARN", "bold yellow")}
 
 
-def show(result: "Audit | ShardDone") -> None:
+class AuditResult(Protocol):
+    """An audit, as far as it is shown."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Its record."""
+
+
+def show(result: AuditResult | ShardDone) -> None:
     """Whatever `pyrite.audit` returns."""
     if isinstance(result, ShardDone):
         put(plain_console(), result.in_words())

@@ -54,7 +54,7 @@ class Parts:
         self._block_starts: dict[int, Array] = {}
 
     def chunks(self, *names: str) -> Iterator[tuple[Array, ...]]:
-        """Columns, some rows at a time, in the order of the folders: (places, column, …)."""
+        """Columns, block rows at a time, in the order of the folders: (places, column, …)."""
         kinds = [(name, np.dtype(COLUMNS[name])) for name in names]
         for folder, offset, size, start in zip(self.folders, self.offsets, self.sizes, self.starts, strict=False):
             for at in range(0, size, CHUNK):
@@ -66,7 +66,7 @@ class Parts:
                 yield (np.arange(start + at, start + at + count), *numbered)
 
     def by_part(self, places: Array) -> Iterator[tuple[int, Array]]:
-        """Of some places, those of each part that has any: the part's number, and which of the places they are."""
+        """Of block places, those of each part that has any: the part's number, and which of the places they are."""
         if not len(places):
             return
         part = np.searchsorted(self.starts, places, side="right") - 1
@@ -125,13 +125,13 @@ class Parts:
         alike = agreement(self.signatures(places), others.signatures(other_places)) >= AGREE
         left = np.flatnonzero(alike)
         for at in range(0, len(left), PAIRS_AT_ONCE):
-            some = left[at : at + PAIRS_AT_ONCE]
-            ours, theirs = self.prompts(places[some]), others.prompts(other_places[some])
+            block = left[at : at + PAIRS_AT_ONCE]
+            ours, theirs = self.prompts(places[block]), others.prompts(other_places[block])
             answers = (
                 side.slots("answer", SIDE_SLOTS, of)
-                for side, of in ((self, places[some]), (others, other_places[some]))
+                for side, of in ((self, places[block]), (others, other_places[block]))
             )
-            alike[some] = sides_alike(ours, theirs, *answers)
+            alike[block] = sides_alike(ours, theirs, *answers)
         return alike
 
     def size_on_disk(self) -> int:

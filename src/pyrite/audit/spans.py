@@ -68,9 +68,13 @@ def file_step(context: Context) -> None:
     )
     check_any_kept(str(context.inputs["file"]), rows_read)
     summed = ("rows", "thoughts", "without_part", "bytes", "seconds")
-    whole = {**counts[0], **rows_read.as_json(), **{name: sum(count[name] for count in counts) for name in summed}}
-    whole["sources"] = sorted({name for count in counts for name in count["sources"]})
-    (context.out / "counts.json").write_bytes(orjson.dumps(whole))
+    file_counts = {
+        **counts[0],
+        **rows_read.as_json(),
+        **{name: sum(count[name] for count in counts) for name in summed},
+    }
+    file_counts["sources"] = sorted({name for count in counts for name in count["sources"]})
+    (context.out / "counts.json").write_bytes(orjson.dumps(file_counts))
     lines = joined_samples(folders, [count["rows"] for count in counts], context.config["sample"])
     with (context.out / "sample.jsonl").open("wb") as sink:
         sink.writelines(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)

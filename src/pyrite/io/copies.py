@@ -18,7 +18,7 @@ from pyrite.io.urls import WEB, filesystem_of, local_path, name_in_place, patien
 
 CONTENT_FIELDS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum")
 TIME_FIELDS = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
-"""What file systems say of a file by which a new one is known from an old: of its content, else of its time; and its size."""
+"""What file systems say of a file by which a new one is copy_record from an old: of its content, else of its time; and its size."""
 TRUSTED = 30.0
 """Seconds for which what a server said of a URL is not asked again."""
 _PATTERN = re.compile(r"[*?\[]")
@@ -107,15 +107,15 @@ def files_at(url: str) -> dict[str, Mapping[str, Any]]:
         return {}
     base, pattern = folder_and_pattern(path)
     if pattern:
-        found = filesystem.glob(path, detail=True)
+        listing = filesystem.glob(path, detail=True)
     else:
         with contextlib.suppress(FileNotFoundError):
             info = filesystem.info(path)
             if info["type"] == "file":
                 return {"": info}
-        found = filesystem.find(path, detail=True)
+        listing = filesystem.find(path, detail=True)
     prefix = filesystem._strip_protocol(base).rstrip("/") + "/"
-    files = {name.removeprefix(prefix): info for name, info in found.items() if info["type"] == "file"}
+    files = {name.removeprefix(prefix): info for name, info in listing.items() if info["type"] == "file"}
     return {name: files[name] for name in sorted(files) if name and not name.endswith("/")}
 
 
@@ -183,8 +183,8 @@ def fetch_file(url: str, remote: str, path: Path, size: Any) -> None:
     filesystem, _ = filesystem_of(url)
     patiently(lambda: filesystem.get_file(remote, str(path)), url)
     if isinstance(size, int) and path.stat().st_size != size:
-        found = f"{url}: {path.stat().st_size} of {size} bytes"
-        raise UserError("A download ended early.", found, "run the same command again")
+        detail = f"{url}: {path.stat().st_size} of {size} bytes"
+        raise UserError("A download ended early.", detail, "run the same command again")
 
 
 def named_by_url(text: str) -> str:
@@ -194,8 +194,8 @@ def named_by_url(text: str) -> str:
         return text
     for digest in set(re.findall(re.escape(folder) + rf"/([0-9a-f]{{{_DIGITS}}})/", text)):
         with contextlib.suppress(OSError):
-            known = json.loads((Path(folder) / f"{digest}.json").read_text())
-            text = text.replace(f"{folder}/{digest}/{known['name']}", known["url"])
+            copy_record = json.loads((Path(folder) / f"{digest}.json").read_text())
+            text = text.replace(f"{folder}/{digest}/{copy_record['name']}", copy_record["url"])
     return text
 
 

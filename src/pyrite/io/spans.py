@@ -96,8 +96,8 @@ def _end_of_line(source: BinaryIO, place: int) -> int:
     at = max(0, place - 1)
     source.seek(at)
     while chunk := source.read(1 << 16):
-        if (found := chunk.find(b"\n")) >= 0:
-            return at + found + 1
+        if (offset := chunk.find(b"\n")) >= 0:
+            return at + offset + 1
         at += len(chunk)
     return at
 

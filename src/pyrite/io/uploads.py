@@ -33,18 +33,18 @@ class Upload:
 
     def _bring(self) -> Mapping[str, Mapping[str, Any]]:
         """Have here what stands at the URL, but for what a run that was cut off has added here since."""
-        there = patiently(lambda: files_at(self.url), self.url)
-        states = {name: state_of(info) for name, info in there.items()}
+        listing = patiently(lambda: files_at(self.url), self.url)
+        states = {name: state_of(info) for name, info in listing.items()}
         if self.states.is_file() and json.loads(self.states.read_text()) == states:
-            return there
+            return listing
         shutil.rmtree(self.path.parent, ignore_errors=True)
-        for name, info in there.items():
+        for name, info in listing.items():
             if not name.endswith(LEFT_THERE):
                 target = self.path / name if name else self.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 fetch_file(self.url, str(info["name"]), target, info.get("size"))
         self._note(states)
-        return there
+        return listing
 
     def _stamps(self) -> dict[str, tuple[int, int]]:
         return {name: (file.stat().st_size, file.stat().st_mtime_ns) for name, file in self.files().items()}

@@ -132,7 +132,7 @@ def patiently(action: Callable[[], Answer], url: str) -> Answer:
         except PyriteError:
             raise
         except Exception as error:
-            if (refused := refusal(error, url)) is not None:
+            if (refused := refused_url(error, url)) is not None:
                 raise refused from error
             if not is_passing(error):
                 raise
@@ -155,7 +155,7 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
-def refusal(error: BaseException, url: str) -> UserError | None:
+def refused_url(error: BaseException, url: str) -> UserError | None:
     """What a server's refusal means for the user; None where it is none."""
     code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
     if code == "NoSuchBucket":

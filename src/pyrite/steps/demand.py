@@ -34,7 +34,7 @@ def declared_memory(weights: int, *, training: bool, beside: int = BESIDE_WEIGHT
 
 def weight_bytes(step: Step, store: Store) -> int:
     """How large are the weight files that a step reads? Its inputs are finished."""
-    size = sum(weights_in(Path(source.path)) for source in step.inputs.values() if isinstance(source, Source))
+    size = sum(weight_file_bytes(Path(source.path)) for source in step.inputs.values() if isinstance(source, Source))
     stored = (store.file_sizes(parent.key) for parent in step.parents())
     return size + sum(bytes_ for sizes in stored for name, bytes_ in sizes.items() if is_top_weights(name))
 
@@ -44,6 +44,6 @@ def is_top_weights(name: str) -> bool:
     return name.endswith(".safetensors") and "/" not in name
 
 
-def weights_in(folder: Path) -> int:
+def weight_file_bytes(folder: Path) -> int:
     """Bytes of the weight files in a model's folder; 0 where there is none."""
     return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 0

@@ -68,11 +68,11 @@ class Lease:
 
     def try_once(self) -> bool:
         """Take the lease if it is free, or if nobody has renewed it for its time while we looked."""
-        seen = self.register.read(self.name)
-        if seen is None:
+        present = self.register.read(self.name)
+        if present is None:
             self.tag = self.register.create(self.name, self.content())
-        elif is_free(seen[0]) or self.watch.is_over(seen[0]):
-            self.tag = self.register.replace(self.name, self.content(), seen[1])
+        elif is_free(present[0]) or self.watch.is_over(present[0]):
+            self.tag = self.register.replace(self.name, self.content(), present[1])
         return self.tag is not None
 
     def verify(self) -> None:

@@ -79,21 +79,21 @@ def enter(shared: Shared, files: Sequence[str]) -> None:
     Raises:
         UserError: the store, its locks, an input or the code is another one here.
     """
-    here = socket.gethostname()
+    host = socket.gethostname()
     if (code := code_digest()) != shared.code:
-        found = f"{here}: pyrite {pyrite.__version__}, files {code}; the command's: {shared.code}"
+        found = f"{host}: pyrite {pyrite.__version__}, files {code}; the command's: {shared.code}"
         raise UserError("A machine of the cluster has another Pyrite.", found, "install the same on every machine")
-    check_store(shared.store, shared.witness, here)
+    check_store(shared.store, shared.witness, host)
     for file in files:
         if not os.path.exists(file):
             fix = "put it under the same path on every machine"
-            raise UserError("A machine of the cluster does not see an input.", f"{here}: {file}", fix)
+            raise UserError("A machine of the cluster does not see an input.", f"{host}: {file}", fix)
     if shared.folder.is_dir():
         os.chdir(shared.folder)
     os.environ.update(shared.environment)
 
 
-def check_store(store: Store, name: str, here: str) -> None:
+def check_store(store: Store, name: str, host: str) -> None:
     """Does this machine see the store, with the command's witness?
 
     Raises:
@@ -104,10 +104,10 @@ def check_store(store: Store, name: str, here: str) -> None:
         fix = "mount the store under the same path on every machine, and name it with --store"
         if not on_this_machine(store.place):
             fix = "set the same endpoint on every machine (AWS_ENDPOINT_URL)"
-        raise UserError("A machine of the cluster does not see the store.", f"{here}: {store.place}", fix)
+        raise UserError("A machine of the cluster does not see the store.", f"{host}: {store.place}", fix)
     if not held:
         fix = f"mount it with locks (NFSv4; Lustre: -o flock), or lock by lease: touch {store.place}/locks/{BY_LEASE}"
-        raise UserError("Machines do not see each other's locks in the store.", f"{here}: {store.place}", fix)
+        raise UserError("Machines do not see each other's locks in the store.", f"{host}: {store.place}", fix)
 
 
 @functools.cache

@@ -88,11 +88,13 @@ class Objects:
         def read() -> dict[str, bytes]:
             contents = self.filesystem.cat(list(paths), on_error="return")
             contents = contents if isinstance(contents, dict) else {next(iter(paths)): contents}
-            there = {path: content for path, content in contents.items() if not isinstance(content, FileNotFoundError)}
-            broken = next((content for content in there.values() if isinstance(content, Exception)), None)
+            present = {
+                path: content for path, content in contents.items() if not isinstance(content, FileNotFoundError)
+            }
+            broken = next((content for content in present.values() if isinstance(content, Exception)), None)
             if broken is not None:
                 raise broken
-            return {paths[path if path in paths else f"/{path}"]: content for path, content in there.items()}
+            return {paths[path if path in paths else f"/{path}"]: content for path, content in present.items()}
 
         return self._patiently(read)
 

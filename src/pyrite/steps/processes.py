@@ -35,12 +35,12 @@ class ProcessEngine:
         store: Store,
         deadline: float | None,
         refresh: Collection[str],
-        wanted: Collection[str] = (),
+        weights_needed: Collection[str] = (),
         *,
         gpus: Sequence[str] = (),
     ) -> None:
         self.room, self.store, self.deadline, self.refresh = workers, store, deadline, refresh
-        self.wanted = wanted
+        self.weights_needed = weights_needed
         self.labels: dict[Future[float], str] = {}
         context = multiprocessing.get_context("spawn")
         threads = threads or max(1, (os.cpu_count() or 1) // workers)
@@ -57,7 +57,9 @@ class ProcessEngine:
     def submit(self, step: Step) -> Future[float]:
         """Begin a step in a free process."""
         with interrupts_held():
-            task = self.pool.submit(worker_run, step, self.store, self.deadline, self.refresh, step.key in self.wanted)
+            task = self.pool.submit(
+                worker_run, step, self.store, self.deadline, self.refresh, step.key in self.weights_needed
+            )
         self.labels[task] = step.label
         return task
 

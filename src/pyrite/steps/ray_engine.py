@@ -46,12 +46,12 @@ class RayEngine:
         store: Store,
         deadline: float | None,
         refresh: Collection[str],
-        wanted: Collection[str] = (),
+        weights_needed: Collection[str] = (),
     ) -> None:
         ray = imported_ray()
         self.ray, self.room = ray, MOST_AT_A_TIME
         self.threads, self.store, self.deadline, self.refresh = threads, store.absolute(), deadline, refresh
-        self.wanted = wanted
+        self.weights_needed = weights_needed
         _connection.open(ray, name)
         self.may_grow = _connection.may_grow
         self.witness = Witness(self.store)
@@ -82,7 +82,7 @@ class RayEngine:
             tuple(self.refresh),
             self.threads,
             self.mailbox,
-            step.key in self.wanted,
+            step.key in self.weights_needed,
         )
         self.labels[task], self.demands[task] = step.label, demand
         return task

@@ -33,9 +33,9 @@ class ReadyQueue:
 
     def take(self, room: int) -> list[Step]:
         """At most so many ready steps, in the order of the plan; they are no longer handed out."""
-        taken = [self.todo[heapq.heappop(self.ready)] for _ in range(min(max(room, 0), len(self.ready)))]
-        self.waiting -= len(taken)
-        return taken
+        steps = [self.todo[heapq.heappop(self.ready)] for _ in range(min(max(room, 0), len(self.ready)))]
+        self.waiting -= len(steps)
+        return steps
 
     def finish(self, step: Step) -> None:
         """A step that was handed out is finished: those that waited for nothing else are ready now."""

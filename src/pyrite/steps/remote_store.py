@@ -165,9 +165,9 @@ class RemoteStore(Store):
     def _download(self, key: str, marker: Marker, *, weights: bool) -> None:
         """Bring what the cache lacks of an attempt: beside what it has of the same one, else in one rename."""
         final = self.folder(key)
-        wanted = [name for name in marker["files"] if weights or name not in marker["droppable"]]
+        names = [name for name in marker["files"] if weights or name not in marker["droppable"]]
         same = attempt_in(final) == marker["attempt"]
-        lacking = [name for name in wanted if not (same and (final / name).is_file())]
+        lacking = [name for name in names if not (same and (final / name).is_file())]
         waiting = self.root / "arriving" / f"{key}-{secrets.token_hex(4)}" / "out"
         try:
             make_folder(waiting)
@@ -180,7 +180,7 @@ class RemoteStore(Store):
                 if weights:
                     (final / DROPPED).unlink(missing_ok=True)
                 return
-            if len(wanted) < len(marker["files"]) or marker["weights_dropped"]:
+            if len(names) < len(marker["files"]) or marker["weights_dropped"]:
                 (waiting / DROPPED).touch()
             write_manifest(waiting, dict(marker))
             self.settle(key, waiting)
@@ -356,8 +356,8 @@ def size_and_hash(file: Path) -> dict[str, Any]:
 
 def fits_pattern(name: str, pattern: str) -> bool:
     """Would a folder's `glob` of this pattern find this file?"""
-    parts, wanted = PurePosixPath(name).parts, PurePosixPath(pattern).parts
-    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    parts, pattern_parts = PurePosixPath(name).parts, PurePosixPath(pattern).parts
+    return len(parts) == len(pattern_parts) and all(map(fnmatch.fnmatchcase, parts, pattern_parts))
 
 
 def attempt_in(folder: Path) -> str | None:

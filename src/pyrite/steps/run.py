@@ -85,12 +85,14 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
     started = time.monotonic()
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     steps = closure(targets)
-    seen = store.survey(steps)
-    todo = unfinished_steps(targets, seen, options.refresh, weights=options.weights)
+    surveyed = store.survey(steps)
+    todo = unfinished_steps(targets, surveyed, options.refresh, weights=options.weights)
     ran = {step.key for step in todo}  # what was here before is somebody else's to keep
     warn_if_made_otherwise([step for step in steps if step.key not in ran], store)
     # What another run finishes meanwhile, and drops the weights of, is not made again; a step that still reads them does that itself.
-    wanted = {step.key for step in todo if step.key in seen} | {step.key for step in targets if options.weights}
+    weights_needed = {step.key for step in todo if step.key in surveyed} | {
+        step.key for step in targets if options.weights
+    }
     progress.plan(todo, len(steps) - len(todo), options.workers)
     readers: dict[str, set[str]] = {step.key: set() for step in steps}
     for step in todo:
@@ -116,9 +118,13 @@ def run_steps(targets: list[Step], store: Store, options: RunOptions, progress: 
                 if not step.kind.plain:
                     set_threads(options.threads)
                 report = progress.report_progress
-                finished(step, run_one(step, store, deadline, report, options.refresh, weights=step.key in wanted))
+                finished(
+                    step, run_one(step, store, deadline, report, options.refresh, weights=step.key in weights_needed)
+                )
         elif todo:
-            run_side_by_side(todo, engine_of(options, store, deadline, todo, wanted), deadline, progress, finished)
+            run_side_by_side(
+                todo, engine_of(options, store, deadline, todo, weights_needed), deadline, progress, finished
+            )
     finally:
         progress.close()
     if options.weights:
@@ -137,17 +143,17 @@ def for_several_runs(engine: str) -> contextlib.AbstractContextManager[None]:
 
 
 def engine_of(
-    options: RunOptions, store: Store, deadline: float | None, todo: list[Step], wanted: Collection[str]
+    options: RunOptions, store: Store, deadline: float | None, todo: list[Step], weights_needed: Collection[str]
 ) -> Engine:
     """Where the steps run beside each other."""
     if options.engine != LOCAL:
         from pyrite.steps.ray_engine import RayEngine
 
-        return RayEngine(options.engine, options.threads, store, deadline, options.refresh, wanted)
+        return RayEngine(options.engine, options.threads, store, deadline, options.refresh, weights_needed)
     from pyrite.steps.processes import ProcessEngine, visible_gpus
 
     gpus = visible_gpus() if any(needs_gpu(step) for step in todo) else []
-    return ProcessEngine(options.workers, options.threads, store, deadline, options.refresh, wanted, gpus=gpus)
+    return ProcessEngine(options.workers, options.threads, store, deadline, options.refresh, weights_needed, gpus=gpus)
 
 
 def warn_if_made_otherwise(reused: list[Step], store: Store) -> None:

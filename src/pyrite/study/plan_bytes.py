@@ -61,8 +61,8 @@ def is_adapter(step: Step) -> bool:
 
 def free_bytes(folder: Path) -> int:
     """Bytes free on the disk of a folder that may not be there yet."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def bytes_in_words(count: float) -> str:

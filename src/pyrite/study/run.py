@@ -9,8 +9,7 @@ from typing import Any
 from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.outputs import takes_urls
-from pyrite.steps import Done, Progress, RunOptions, Step, Store, for_several_runs, missing_steps, run_steps
-from pyrite.steps import open_store as store_at
+from pyrite.steps import Done, Progress, RunOptions, Step, for_several_runs, missing_steps, open_store, run_steps
 from pyrite.steps.shard import Shard, ShardDone, refuse_beside_shard, shard_of, steps_left
 from pyrite.study import chat_overlap
 from pyrite.study.cells import Plan
@@ -69,7 +68,7 @@ def study(config: StudyConfig) -> "Study | StudyPlan | StudyPower | Pilot | Shar
     if config.pilot:
         return pilot(config)
     shard = shard_of(config.shard)
-    return run_study(config) if shard is None else run_shard(config, shard)
+    return run_study(config) if shard is None else run_study_shard(config, shard)
 
 
 def check_plan_options(config: StudyConfig) -> None:
@@ -88,7 +87,7 @@ def run_study(config: StudyConfig) -> Study:
     return judge(spec, finish(spec, config), config)
 
 
-def run_shard(config: StudyConfig, shard: Shard) -> "Study | ShardDone":
+def run_study_shard(config: StudyConfig, shard: Shard) -> "Study | ShardDone":
     """Run one part of a study; the job that finds all parts done judges it."""
     spec = resolve_spec(config)
     judged_seeds(spec, read_pilot(config.out / spec.study))
@@ -112,7 +111,7 @@ def judge(spec: StudySpec, ended: Finished, config: StudyConfig) -> Study:
 def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> Finished:
     """Plan a study and run what is missing of it: first the rows and items, which are then checked, so that no model is
     trained for a study that is to be refused. With a shard, only its part of what follows is run."""
-    store = open_store(config)
+    store = open_store(config.store)
     steps, compute = planned(spec, config)
     check_refresh(config, steps.steps)
     writable(config.out / spec.study / "results")
@@ -145,7 +144,7 @@ def planned(spec: StudySpec, config: StudyConfig, *, only_plan: bool = False) ->
     compute = hardware.choose(spec.given.precision)
     if compute.device == "cpu":
         compute = replace(compute, threads=spec.threads)
-    store = Path(open_store(config).place)
+    store = Path(open_store(config.store).place)
     return make_plan(spec, config.data, compute, store=store, only_plan=only_plan), compute
 
 
@@ -155,7 +154,7 @@ def plan(config: StudyConfig) -> StudyPlan:
     planned_spec = pilot_spec(spec) if config.pilot else spec
     steps, compute = planned(planned_spec, config, only_plan=True)
     check_refresh(config, steps.steps)
-    record = {"schema_version": 1, **plan_summary(steps, open_store(config), config.refresh)}
+    record = {"schema_version": 1, **plan_summary(steps, open_store(config.store), config.refresh)}
     record["workers"] = worker_count(spec.workers, config, compute)
     record["seconds_assume"] = f"{compute.device}, {compute.precision}, one step after the other"
     record["cluster"] = price_of(config, steps, compute).as_json()
@@ -172,7 +171,7 @@ def plan(config: StudyConfig) -> StudyPlan:
 
 def price_of(config: StudyConfig, steps: Plan, compute: hardware.Compute) -> PlanPrice:
     """What is missing of a study, as a cluster of the machines that `--plan-…` describes would run it."""
-    store = open_store(config)
+    store = open_store(config.store)
     todo = missing_steps(steps.targets, store, config.refresh)
     speed = speed_of(config.plan_speed, compute, steps.steps, store)
     options = PriceOptions(config.plan_workers, config.plan_price, config.plan_memory, config.store_limit)
@@ -198,7 +197,7 @@ def power(config: StudyConfig) -> StudyPower:
     """How many seeds do the primary contrasts call for, judging by the seeds that are finished?"""
     spec = resolve_spec(config)
     steps, _ = planned(spec, config)
-    store = open_store(config)
+    store = open_store(config.store)
     absent = [step.label for cell in steps.cells for step in cell.answers.values() if not store.has(step)]
     if absent:
         lacking = f"{len(absent)} answers are not in the store, the first: {absent[0]}"
@@ -231,11 +230,6 @@ def more_seeds(seeds: Sequence[int], text: str, reserved: Sequence[int] = ()) ->
             chosen.append(candidate)
         candidate += 1
     return tuple(chosen)
-
-
-def open_store(config: StudyConfig) -> Store:
-    """The store that was asked for."""
-    return store_at(config.store)
 
 
 def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:

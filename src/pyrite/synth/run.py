@@ -173,10 +173,10 @@ def synth(config: SynthConfig) -> "Synthetic | ShardDone":
         UserError: a mistake in the recipe, absent rows or model, or no row left after selection.
     """
     shard = shard_of(config.shard)
-    return write_synthetic(config) if shard is None else run_shard(config, shard)
+    return write_synthetic(config) if shard is None else run_synth_shard(config, shard)
 
 
-def run_shard(config: SynthConfig, shard: Shard) -> "Synthetic | ShardDone":
+def run_synth_shard(config: SynthConfig, shard: Shard) -> "Synthetic | ShardDone":
     """Sample one part of the texts; where all are sampled, write the rows."""
     planned = plan(config)
     sampling = [step for step in closure([planned.target]) if step.kind is SAMPLE]
