@@ -152,11 +152,17 @@ def audit(*data: str, options: Annotated[AuditOptions, Options] = AuditOptions()
     """
     from pyrite.audit import run as audit_run
     from pyrite.audit import show
+    from pyrite.steps.shard import ShardDone
 
     if not data:
         raise UserError("Give the data set to audit.", "no file", "pyrite audit DATA --reference HUMAN")
     result = audit_run.audit(AuditConfig(data=data, **dict(options)))
-    show_json(result.as_json()) if json else show.show(result)
+    if json:
+        show_json(result.as_json())
+    elif isinstance(result, ShardDone):
+        print(result.in_words())
+    else:
+        show.show_audit(result.as_json())
     return result.exit_code
 
 

@@ -80,27 +80,27 @@ def audit(config: AuditConfig) -> "Audit | ShardDone":
         UserError: a file that cannot be read, an unknown flaw, a gate or threshold on no measure, no model to read with.
     """
     shard = shard_of(config.shard)
-    return run_audit(config) if shard is None else run_audit_shard(config, shard)
+    return run_audit(config) if shard is None else read_shard(config, shard)
 
 
 def run_audit(config: AuditConfig) -> Audit:
     """A whole audit."""
-    begun = begin_audit(config)
+    begun = checked_plan(config)
     with for_several_runs(config.engine):
         begun.runner.read(begun.planned.reading_steps())
-        return finish_audit(begun)
+        return after_reading(begun)
 
 
-def run_audit_shard(config: AuditConfig, shard: Shard) -> "Audit | ShardDone":
+def read_shard(config: AuditConfig, shard: Shard) -> "Audit | ShardDone":
     """One part of the reading of an audit, and the rest of the audit where all files are read."""
-    begun = begin_audit(config)
+    begun = checked_plan(config)
     steps = begun.planned.reading_steps()
     with for_several_runs(config.engine):
         begun.runner.read(shard.of(steps))
         with begun.store.lock(f"audit-{begun.planned.totals.key}"):
             left = steps_left(steps, begun.store)
             names = ", ".join(Path(path).name for path in begun.config.data)
-            return ShardDone(shard, "audit", names, left) if left else finish_audit(begun)
+            return ShardDone(shard, "audit", names, left) if left else after_reading(begun)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Begun:
     gates: Sequence[gating.Gate]
 
 
-def begin_audit(config: AuditConfig) -> Begun:
+def checked_plan(config: AuditConfig) -> Begun:
     """Everything that can be refused before a file is read is refused here."""
     config = config.model_copy(update={"data": data_files(config), "split": None})
     flaws = selected_flaws(config.only)
@@ -127,7 +127,7 @@ def begin_audit(config: AuditConfig) -> Begun:
     return Begun(config, plan(config, flaws), store, StepRunner(config, store), limits, gates)
 
 
-def finish_audit(begun: Begun) -> Audit:
+def after_reading(begun: Begun) -> Audit:
     """What follows once every file is read: merge, compare, decide, divide the rows, write."""
     config, planned, store, runner = begun.config, begun.planned, begun.store, begun.runner
     runner.run([step for step in planned.files.values() if step.kind is FILE])

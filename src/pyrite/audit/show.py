@@ -3,13 +3,12 @@
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from pyrite.audit.wording import NEEDS_REFERENCE, rows_left_out
-from pyrite.steps.shard import ShardDone
 
 WIDEST = 100
 """Columns that a line takes at most, however wide the terminal is."""
@@ -21,34 +20,13 @@ SO_FAR = 8
 NAMED = {"fail": ("FAIL", "bold red"), "warn": ("WARN", "bold yellow")}
 
 
-class AuditResult(Protocol):
-    """An audit, as far as it is shown."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Its record."""
-
-
-def show(result: AuditResult | ShardDone) -> None:
-    """Whatever `pyrite.audit` returns."""
-    if isinstance(result, ShardDone):
-        put(plain_console(), result.in_words())
-    else:
-        show_audit(result.as_json())
-
-
-def plain_console() -> Console:
-    """A terminal on which text of the data is no markup, of a width that is read easily."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, WIDEST)
-    return console
-
-
 def show_audit(audit: Mapping[str, Any]) -> None:
     """Print an audit, as `Audit.as_json` tells it.
 
     Text of the data is hostile: it is printed without control and direction characters, and never as markup.
     """
-    console = plain_console()
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, WIDEST)
     heading(console, audit)
     findings = audit["findings"]
     for finding in findings:

@@ -173,12 +173,12 @@ def synth(config: SynthConfig) -> "Synthetic | ShardDone":
         UserError: a mistake in the recipe, absent rows or model, or no row left after selection.
     """
     shard = shard_of(config.shard)
-    return write_synthetic(config) if shard is None else run_synth_shard(config, shard)
+    return write_synthetic(config) if shard is None else sample_shard(config, shard)
 
 
-def run_synth_shard(config: SynthConfig, shard: Shard) -> "Synthetic | ShardDone":
+def sample_shard(config: SynthConfig, shard: Shard) -> "Synthetic | ShardDone":
     """Sample one part of the texts; where all are sampled, write the rows."""
-    planned = plan(config)
+    planned = plan_recipe(config)
     sampling = [step for step in closure([planned.target]) if step.kind is SAMPLE]
     store = open_store(config.store)
     run_steps(shard.of(sampling), store, run_options(config), Progress(quiet=config.quiet))
@@ -203,7 +203,7 @@ def run_options(config: SynthConfig) -> RunOptions:
     return RunOptions(engine=config.engine, threads=hardware.cluster_threads(config.engine))
 
 
-def plan(config: SynthConfig) -> PlannedRows:
+def plan_recipe(config: SynthConfig) -> PlannedRows:
     """Check a recipe, and say which steps make its rows."""
     recipe = load_recipe(config.recipe)
     file = recipe.rows if recipe.rows.startswith("hf://") else path_in(config.recipe.parent, recipe.rows)
@@ -250,8 +250,8 @@ def write_synthetic(config: SynthConfig) -> Synthetic:
     from pyrite.synth.select import agrees
     from pyrite.tasks.rows import read_rows
 
-    planned = plan(config)
-    recipe, store = planned.recipe, open_store(config.store)
+    planned = plan_recipe(config)
+    recipe, store = planned.recipe, Store(config.store or default_store())
     run_steps([planned.target], store, run_options(config), Progress(quiet=config.quiet))
     rows_written = read_rows(store.path(planned.target.key) / "rows.jsonl")
     counts = store.read_json(planned.target, "counts.json")
