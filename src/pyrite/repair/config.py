@@ -89,7 +89,11 @@ class RepairOptions(ConfigBase):
     part: Literal["answers", "all"] | None = field_like(RepairSettings, "part")
     chat_template_kwargs: tuple[str, ...] = field_like(ProbeOptions, "chat_template_kwargs")
     pack_tokens: int = field_like(RepairSettings, "pack_tokens")
-    processes: int = field_like(RepairSettings, "processes")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        description="processes that share the model by FSDP, one a GPU (they write no guard's answers) [1; under torchrun, as many as it starts]",
+    )
     adapter: Literal["merge", "keep"] = field_like(RepairSettings, "adapter")
     save: Literal["merged", "adapter"] = field_like(RepairSettings, "save")
 
