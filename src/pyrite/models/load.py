@@ -15,10 +15,11 @@ from typing import Any
 
 from pyrite.data.keys import label_key
 from pyrite.errors import UserError
-from pyrite.models import packaged
+from pyrite.models import packaged, spread
 from pyrite.models.config_file import read_config as read_config
 from pyrite.models.folder import check_model_folder, model_files, refuse_file
 from pyrite.models.hardware import Compute
+from pyrite.models.quantised import unpacked
 from pyrite.models.tokenizer import load_tokenizer as load_tokenizer
 from pyrite.models.whole import load_whole
 from pyrite.steps import Source
@@ -163,7 +164,11 @@ def label_order(config: dict[str, Any], labels: Sequence[str], model_name: str) 
 
 
 def quantisation(compute: Compute) -> Any:
-    """The paper's 4-bit set-up: NF4 without double quantisation, computing in bf16."""
+    """The paper's 4-bit set-up: NF4 without double quantisation, computing in bf16.
+
+    In a group of processes the codes lie in tensors of the dtype that is computed in: they are sharded and gathered as other weights
+    are, cast to that dtype, and in another one the cast would change them.
+    """
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
@@ -175,19 +180,26 @@ def quantisation(compute: Compute) -> Any:
     if compute.device == "mps":
         raise UserError("4-bit training does not run on this device.", compute.device, "train with method: lora")
     dtype = torch.float32 if compute.precision == "fp32" else torch.bfloat16
+    shared = torch.distributed.is_available() and torch.distributed.is_initialized()
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype
-    )
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if shared else torch.uint8,
+    )  # fmt: skip
 
 
 def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> Any:
-    """A causal language model to train, in fp32 weights (4-bit where asked) on the chosen device."""
+    """A causal language model to train, in fp32 weights (4-bit where asked) on the chosen device; or one to read with, spread
+    over all devices, in the number format that it is read in."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    if compute.device_map == "auto":
+        with spread.offload_folder() as offload:
+            options = plain_loading(torch.float32) | spread.spread_options(compute, offload)
+            return spread.remove_with(load_whole(AutoModelForCausalLM, folder, **options), offload).eval()
     extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
     model = load_whole(AutoModelForCausalLM, folder, **plain_loading(torch.float32), **extra)
-    return (model if four_bit else model.to(compute.device)).eval()
+    return (unpacked(model) if four_bit else model.to(compute.device)).eval()
 
 
 def takes_segments(model: Any) -> bool:
@@ -215,6 +227,8 @@ def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:
         from pyrite.models.int8 import with_int8_layers
 
         return with_int8_layers(model).eval(), compute
+    if compute.device_map == "auto":
+        return model.eval(), Compute(compute.device, "fp32", device_map="auto")
     if compute.precision == "fp32" or getattr(model, "quantization_method", None) is not None:
         return model.eval(), compute
     return model.to(torch.bfloat16).eval(), Compute(compute.device, "fp32")
@@ -230,6 +244,8 @@ def load_classifier(
     """
     import torch
     from transformers import AutoModelForSequenceClassification
+
+    spread.check_spread(compute, "A classifier")
 
     config = read_config(folder)
     extra: dict[str, Any] = (
@@ -252,7 +268,7 @@ def load_classifier(
             **extra,
         )
     model.config.pad_token_id = load_tokenizer(folder).pad_token_id
-    return (model if four_bit else model.to(compute.device)).eval(), order
+    return (unpacked(model) if four_bit else model.to(compute.device)).eval(), order
 
 
 def stored_dtype(folder: Path) -> Any:

@@ -25,6 +25,7 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.models.prepack import Prepacked
+from pyrite.models.spread import device_of
 
 NAME = "pyrite_rows"
 """Our attention function's name in the model library."""
@@ -315,6 +316,9 @@ class RowReader:
         kinds = [settings for settings in (rope, *rope.values()) if isinstance(settings, dict)]
         if any((kind.get("rope_type") or kind.get("type")) in LENGTH_BOUND_ROPE for kind in kinds):
             raise Unreadable(f"{type(model).__name__} chooses its positions by the longest row of a batch")
+        head = model.get_output_embeddings()
+        if head is not None and head.weight.device.type == "meta":
+            raise Unreadable("its output matrix lies in memory or on disk between two passes")
         if model not in COMPARED:
             self.compare()
             COMPARED.add(model)
@@ -322,7 +326,7 @@ class RowReader:
     @property
     def device(self) -> Any:
         """Where the model is."""
-        return self.body.device
+        return device_of(self.model)
 
     @property
     def head(self) -> Any:

@@ -133,6 +133,8 @@ class RepairSettings(ConfigBase):
             raise ValueError("give tokens or steps, not both")
         if self.save == "adapter" and self.training.method == "full":
             raise ValueError("save: adapter needs training.method lora or qlora")
-        if self.processes > 1 and (self.training.method == "qlora" or self.training.optimizer == "paged_adamw_32bit"):
-            raise ValueError("several processes need training.method lora or full, and an optimizer that is not paged")
+        if self.processes > 1 and self.training.optimizer == "paged_adamw_32bit":
+            raise ValueError(
+                "several processes need an optimizer that is not paged: bitsandbytes' own knows no sharded weights"
+            )
         return self

@@ -291,42 +291,41 @@ def guard_of(task: RepairTask, model: Any, objective: "RepairObjective") -> "Gua
     return Guard(task.settings.guard, watched, objective, task.compute, task.context.checkpoint / "points")
 
 
-TOLD, TRAINED = "trained.json", "trained.safetensors"
+TOLD, TRAINED = "trained.json", "trained"
 """In a checkpoint: what several processes leave, the weights only where a step was worth keeping."""
 
 
 def train_together(task: RepairTask) -> Repaired:
     """As `train`, in several processes that share the model; the result is a model in this one."""
-    from safetensors.torch import load_file
-
-    from pyrite.train.packed import put_weights
     from pyrite.train.processes import run_in_processes
+    from pyrite.train.stored_weights import has_weights, read_weights
 
     folder = task.context.checkpoint
     if not (folder / TOLD).is_file():
         run_in_processes(task.settings.processes, task.compute, train_in_process, task.context)
     record = orjson.loads((folder / TOLD).read_bytes())
-    if not (folder / TRAINED).is_file():
+    if not has_weights(folder / TRAINED):
         return Repaired(record, None)
     model = task.prepare()
-    put_weights(model, load_file(folder / TRAINED))
+    read_weights(model, folder / TRAINED)
     return Repaired(record, model)
 
 
 def train_in_process(context: Context) -> None:
-    """What each process does: the training; the first one leaves what is told and the trained weights, whole."""
-    from safetensors.torch import save_file
+    """What each process does: the training; all leave their share of the trained weights, the first one the record."""
+    import shutil
 
     from pyrite.train import sharded
-    from pyrite.train.packed import trained_weights
+    from pyrite.train.stored_weights import write_weights
 
     load.quiet_libraries()
     repaired = train(repair_task_of(context))
-    weights = None if repaired.model is None else trained_weights(repaired.model)
+    with sharded.first_goes_first():
+        if sharded.is_first():
+            shutil.rmtree(context.checkpoint / TRAINED, ignore_errors=True)
+    if repaired.model is not None:
+        write_weights(repaired.model, context.checkpoint / TRAINED)
     if sharded.is_first():
-        (context.checkpoint / TRAINED).unlink(missing_ok=True)
-        if weights is not None:
-            save_file(weights, context.checkpoint / TRAINED)
         with atomic_write(context.checkpoint / TOLD) as part:  # last: where it lies, the training is over
             Path(part).write_bytes(orjson.dumps(repaired.record))
 

@@ -224,8 +224,8 @@ def serve(launch: Launch, store: Any) -> int:
             stop_store.set("stop", b"1")
 
     stop_store = place_of(launch).open()  # of its own: the other may be in use when a signal comes
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop_all)
+    signal.signal(signal.SIGINT, stop_all)
+    signal.signal(signal.SIGTERM, stop_all)
     heart = Heart(place_of(launch), launch.rank)
     pulses = Pulses(store, [0])
     number = 0

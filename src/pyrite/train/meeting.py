@@ -35,6 +35,18 @@ CONNECT = datetime.timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
+class FilePlace:
+    """A store in a file, for processes of one machine."""
+
+    file: str
+    size: int
+
+    def open(self) -> Any:
+        """The store."""
+        return distributed.FileStore(self.file, self.size)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
 class StorePlace:
     """Where a store is, for a process that is yet to open it; `prefix` sets its keys apart."""
 
@@ -44,10 +56,10 @@ class StorePlace:
 
     def open(self, *, hosted: bool = False) -> Any:
         """The store."""
-        store = distributed.TCPStore(
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
             self.address, self.port, is_master=hosted, wait_for_workers=False, timeout=CONNECT
         )  # fmt: skip
-        return distributed.PrefixStore(self.prefix, store)
+        return distributed.PrefixStore(self.prefix, store)  # type: ignore[attr-defined]
 
 
 def place_of(launch: Launch) -> StorePlace:

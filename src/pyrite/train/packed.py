@@ -17,7 +17,6 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
 from pyrite.errors import OutOfTime, UserError
@@ -28,10 +27,11 @@ from pyrite.train import sharded
 from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
 from pyrite.train.rows import TrainingRow
 from pyrite.train.settings import OptimSettings
+from pyrite.train.stored_weights import read_weights, write_weights
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
 """Tokens in one forward and backward pass, by device."""
-WEIGHTS = "weights.safetensors"
+WEIGHTS = "weights"
 """In a checkpoint: the weights that are trained."""
 SECONDS = "seconds"
 """In a checkpoint: how long the training had taken."""
@@ -231,12 +231,10 @@ class PackedTrainer(sharded.ShardedTrainer):
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The weights that are trained, whole."""
+        """The weights that are trained."""
         folder = Path(output_dir or self.args.output_dir)
-        weights = trained_weights(self.model.model)
+        write_weights(self.model.model, folder / WEIGHTS)
         if sharded.is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / WEIGHTS)
             (folder / SECONDS).write_text(str(self.seconds()))
 
     def seconds(self) -> float:
@@ -250,7 +248,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         return norm
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        put_weights(self.model.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        read_weights(self.model.model, Path(resume_from_checkpoint) / WEIGHTS)
         seconds_file = Path(resume_from_checkpoint) / SECONDS
         self.earlier = float(seconds_file.read_text()) if seconds_file.is_file() else 0.0
 
@@ -266,26 +264,6 @@ def not_finite(value: float, rows: Sequence[TrainingRow], rate: float, step: int
     detail = f"the {of} is {value} at step {step + 1}, rows: {names}"
     fix = f"look at these rows, or lower the learning rate ({rate:g}) or max_grad_norm"
     return UserError(f"The training went wrong: its {of} is not a finite number.", detail, fix)
-
-
-def trained_weights(model: Any) -> dict[str, torch.Tensor]:
-    """The weights that are trained, by name, each tensor once. Sharded ones: asked by all processes, whole in the first."""
-    return {name: sharded.full_tensor(weight) for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put weights of `trained_weights` back.
-
-    Raises:
-        UserError: they are of another model.
-    """
-    parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    if parameters.keys() != weights.keys():
-        detail = f"{len(parameters.keys() ^ weights.keys())} names differ"
-        raise UserError("A checkpoint is of another model.", detail, "run again with --refresh")
-    with torch.no_grad():
-        for name, weight in parameters.items():
-            weight.copy_(sharded.shard_like(weights[name], weight))
 
 
 @dataclass(frozen=True)

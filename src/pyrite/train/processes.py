@@ -28,7 +28,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.load import quiet_libraries
 from pyrite.steps import Context
 from pyrite.steps.launch import current
-from pyrite.train.meeting import StorePlace
+from pyrite.train.meeting import FilePlace, StorePlace
 from pyrite.train.stopping import StopRequest, noted_signals
 
 Task = Callable[[Context], None]
@@ -53,8 +53,7 @@ class GroupSettings:
     compute: Compute
     threads: int
     parent: int
-    meeting: StorePlace | str
-    """The store at which they meet, or the file that is one."""
+    meeting: StorePlace | FilePlace
     task: Task
     config: Mapping[str, Any]
     inputs: Mapping[str, Path]
@@ -146,7 +145,7 @@ def run_here(
     check_devices(count, compute)
     with tempfile.TemporaryDirectory() as meeting:
         group = GroupSettings(
-            count, count, compute, max(1, torch.get_num_threads() // count), os.getpid(), str(Path(meeting) / "store"),
+            count, count, compute, max(1, torch.get_num_threads() // count), os.getpid(), FilePlace(str(Path(meeting) / "store"), count),
             task, dict(context.config), dict(context.inputs), context.out, context.checkpoint,
         )  # fmt: skip
         return run_members(group, {rank: rank for rank in range(count)}, context, stop, Nowhere())
@@ -293,8 +292,7 @@ def _group(rank: int, local_rank: int, group: GroupSettings) -> Iterator[None]:
     else:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # or `fully_shard` would take a GPU where there is one
     torch.set_num_threads(group.threads)
-    file_store = isinstance(group.meeting, str)
-    store = distributed.FileStore(group.meeting, group.size) if file_store else group.meeting.open()  # type: ignore[attr-defined, union-attr]
+    store = group.meeting.open()
     backend = "nccl" if group.compute.device == "cuda" else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=group.size, timeout=PATIENCE)
     yield

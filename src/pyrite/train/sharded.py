@@ -2,8 +2,8 @@
 
 The weights are sharded by `fully_shard` through accelerate: one group for each transformer layer, one for all else. A
 group's weights are whole only within its forward and backward pass; embeddings and output matrix belong to the last
-group, so whatever reads the model does so from within the root's forward pass. Checkpoints are gathered and written by
-the first process in the form in which a single process writes them, since the library's sharded ones need pickle.
+group, so whatever reads the model does so from within the root's forward pass. Of a checkpoint each process writes its
+share (`shards`).
 
 In a single process all of this does nothing.
 """
@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import Trainer
 
 from pyrite.train.fit import Watch
+from pyrite.train.shards import read_index, read_shards, read_values, write_shards
 
-OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
-"""In a checkpoint: the optimiser's state and the learning rate's, under the library's names."""
+OPTIMIZER = "optimizer"
+"""In a checkpoint of several processes: the optimiser's state and the learning rate's, as `shards` writes them."""
 
 
 def world_size() -> int:
@@ -108,48 +108,34 @@ def shard_again(module: Any) -> None:
         module.reshard()
 
 
-def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in full, on the CPU; of a sharded one all processes must ask, and the first gets it (the others: empty)."""
-    tensor = tensor.detach()
-    if not isinstance(tensor, DTensor):
-        return tensor.cpu().contiguous()
-    full = tensor.full_tensor()
-    return full.cpu().contiguous() if is_first() else full.new_empty(0, device="cpu")
+def optimizer_parts(optimizer: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An optimiser's state: its tensors, sharded as the weights are, and its counts and settings as plain values."""
+    whole = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    counts: dict[str, dict[str, Any]] = {}
+    for number, moments in whole["state"].items():
+        counts[str(number)] = {}
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.ndim:
+                tensors[f"{number}.{name}"] = value
+            else:
+                counts[str(number)][name] = float(value)
+    return tensors, {"counts": counts, "param_groups": whole["param_groups"]}
 
 
-def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A full tensor, sharded as another is: each process cuts its own share out."""
-    if not isinstance(like, DTensor):
-        return tensor
-    local = tensor.to(like.to_local().device)
-    return distribute_tensor(local, like.device_mesh, like.placements, src_data_rank=None)
-
-
-def optimizer_state(optimizer: Any) -> dict[str, Any]:
-    """An optimiser's state with whole tensors, in the form of one process."""
-    full_state: dict[str, Any] = optimizer.state_dict()
-    state = {
-        number: {
-            name: full_tensor(value) if isinstance(value, torch.Tensor) else value for name, value in moments.items()
-        }
-        for number, moments in full_state["state"].items()
-    }
-    return {**full_state, "state": state}
-
-
-def put_optimizer_state(optimizer: Any, full_state: Mapping[str, Any]) -> None:
-    """Put a state of `optimizer_state` back: moments are sharded as their weights are, counts are not."""
+def put_optimizer_parts(optimizer: Any, folder: Path) -> None:
+    """Put a state that was written as `optimizer_parts` back: moments are sharded as their weights are, counts are not."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    state = {
-        number: {
-            name: shard_like(value, weights[number])
-            if getattr(value, "shape", None) == weights[number].shape
-            else value
-            for name, value in moments.items()
-        }
-        for number, moments in full_state["state"].items()
-    }
-    optimizer.load_state_dict({**full_state, "state": state})
+    values = read_values(folder)["optimizer"]
+    names = read_index(folder)["names"]
+    tensors = read_shards(folder, {name: weights[int(name.partition(".")[0])] for name in names})
+    state: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+    for name, tensor in tensors.items():
+        number, _, moment = name.partition(".")
+        state[int(number)][moment] = tensor
+    for number, counts in values["counts"].items():
+        state[int(number)] |= {name: torch.tensor(value) for name, value in counts.items()}
+    optimizer.load_state_dict({"state": dict(state), "param_groups": values["param_groups"]})
 
 
 def summed_step(loss: torch.Tensor, parts: Mapping[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
@@ -179,7 +165,7 @@ class SharedWatch(Watch):
 
 
 class ShardedTrainer(Trainer):  # type: ignore[misc]
-    """The library's Trainer, with checkpoints of a sharded training that are those of a single process."""
+    """The library's Trainer, with checkpoints of which each process writes and reads its share."""
 
     def create_accelerator_and_postprocess(self) -> None:
         """The library's, made to shard where there are several processes."""
@@ -191,18 +177,17 @@ class ShardedTrainer(Trainer):  # type: ignore[misc]
         if world_size() == 1:
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        state = optimizer_state(self.optimizer.optimizer)
-        if is_first():
-            torch.save(state, Path(output_dir) / OPTIMIZER)
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+        tensors, values = optimizer_parts(self.optimizer.optimizer)
+        values = {"optimizer": values, "scheduler": self.lr_scheduler.state_dict()}
+        write_shards(tensors, Path(output_dir) / OPTIMIZER, values)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        folder = Path(checkpoint or ".") / OPTIMIZER
         if world_size() == 1 or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", weights_only=True)
-        put_optimizer_state(self.optimizer.optimizer, state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+        put_optimizer_parts(self.optimizer.optimizer, folder)
+        self.lr_scheduler.load_state_dict(read_values(folder)["scheduler"])
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
