@@ -23,7 +23,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.rows import RowReader
 from pyrite.repair.objective import FORGET, REPLAY, RepairObjective
 from pyrite.repair.settings import GUARD_VALUES, GuardSettings, guard_gates
-from pyrite.train import sharded
+from pyrite.train import peers, sharded
 from pyrite.train.packed import PackedTrainer, normalisers_of, packs_of
 from pyrite.train.rows import TrainingRow
 from pyrite.train.stored_weights import file_of, has_weights, read_weights, write_weights
@@ -156,7 +156,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         if state.global_step:
             self.restore(Path(args.output_dir) / f"checkpoint-{state.global_step}")
             return
-        if sharded.is_first():
+        if peers.is_first():
             shutil.rmtree(self.folder, ignore_errors=True)
         self.look(0, control)
 
@@ -171,7 +171,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """What the guard knows goes into the checkpoint: measurements, and the best safe checkpoint's weights."""
-        if not sharded.is_first():
+        if not peers.is_first():
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         record = {
@@ -197,7 +197,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         self.tokens, self.since = record["tokens"], record["since"]
         self.read, self.looked_at = record["read"], record["looked_at"]
         self.first_repetitions = record["first_repetitions"]
-        if not sharded.is_first():
+        if not peers.is_first():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -211,7 +211,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         was = model.training
         model.eval()
         with torch.no_grad():
-            measured = sharded.agreed(self.measure(step))
+            measured = peers.agreed(self.measure(step))
         sharded.shard_again(self.trainer.model)
         model.train(was)
         if step and (breach := breach_of(measured, self.state.looks[0], self.settings)):
@@ -226,8 +226,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
 
     def keep(self, step: int, model: Any) -> None:
         """Write the best safe checkpoint's weights in the place of the one before."""
-        with sharded.first_goes_first():
-            if sharded.is_first():
+        with peers.first_goes_first():
+            if peers.is_first():
                 shutil.rmtree(self.folder, ignore_errors=True)
         write_weights(model, self.folder / str(step))
 
@@ -265,7 +265,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         from pyrite.models.sampling import Drawing
 
         prompts = self.watched.prompts[: self.settings.answers]
-        if not prompts or sharded.world_size() > 1:  # writing reads the model outside of the root's forward pass
+        if not prompts or peers.world_size() > 1:  # writing reads the model outside of the root's forward pass
             return []
         written = generate(
             reader.model, prompts, max_new_tokens=self.settings.answer_tokens, end_ids=self.watched.end_ids,

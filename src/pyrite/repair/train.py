@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io import atomic_write
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.repair.cost import NOTHING
@@ -198,7 +197,7 @@ def attach_references(
     """Give the objective its reference, for the loss and for the guard's KL: live with the adapter disabled, or cached on
     disk. Returns the rows that were read for it, each time they were."""
     from pyrite.repair.reference import AdapterDisabledReference, EqualPasses, write_reference
-    from pyrite.train import sharded
+    from pyrite.train import peers
 
     method, training, reader, layer = task.method, task.settings.training, module.reader, objective.layer
     in_loss = (
@@ -214,7 +213,7 @@ def attach_references(
             else AdapterDisabledReference(module.model, reader, layer, forward=task.model_type.forward)
         )
         objective.reference = live
-        if sharded.world_size() > 1:
+        if peers.world_size() > 1:
             module.objective = EqualPasses(objective, live, len(objective.asks()))
         return []
     roles = {"replay"} | ({"forget"} if method.teacher == "reference" else set())
@@ -225,7 +224,7 @@ def attach_references(
         "compute": task.compute,
         "forward": task.model_type.forward,
     }
-    with sharded.first_goes_first():
+    with peers.first_goes_first():
         objective.last = objective.reference = write_reference(reader, rows, folder / "last", **options)
         if layer is None:
             return rows
@@ -291,43 +290,23 @@ def guard_of(task: RepairTask, model: Any, objective: "RepairObjective") -> "Gua
     return Guard(task.settings.guard, watched, objective, task.compute, task.context.checkpoint / "points")
 
 
-TOLD, TRAINED = "trained.json", "trained"
-"""In a checkpoint: what several processes leave, the weights only where a step was worth keeping."""
-
-
 def train_together(task: RepairTask) -> Repaired:
     """As `train`, in several processes that share the model; the result is a model in this one."""
-    from pyrite.train.processes import run_in_processes
-    from pyrite.train.stored_weights import has_weights, read_weights
+    from pyrite.train import together
 
-    folder = task.context.checkpoint
-    if not (folder / TOLD).is_file():
-        run_in_processes(task.settings.processes, task.compute, train_in_process, task.context)
-    record = orjson.loads((folder / TOLD).read_bytes())
-    if not has_weights(folder / TRAINED):
+    record = together.train_together(task.settings.processes, task.compute, train_in_process, task.context)
+    if not together.left_weights(task.context):
         return Repaired(record, None)
-    model = task.prepare()
-    read_weights(model, folder / TRAINED)
-    return Repaired(record, model)
+    return Repaired(record, together.take_weights(task.context, task.prepare()))
 
 
 def train_in_process(context: Context) -> None:
     """What each process does: the training; all leave their share of the trained weights, the first one the record."""
-    import shutil
-
-    from pyrite.train import sharded
-    from pyrite.train.stored_weights import write_weights
+    from pyrite.train.together import leave
 
     load.quiet_libraries()
     repaired = train(repair_task_of(context))
-    with sharded.first_goes_first():
-        if sharded.is_first():
-            shutil.rmtree(context.checkpoint / TRAINED, ignore_errors=True)
-    if repaired.model is not None:
-        write_weights(repaired.model, context.checkpoint / TRAINED)
-    if sharded.is_first():
-        with atomic_write(context.checkpoint / TOLD) as part:  # last: where it lies, the training is over
-            Path(part).write_bytes(orjson.dumps(repaired.record))
+    leave(context, repaired.record, repaired.model)
 
 
 def save_repaired(task: RepairTask, model: Any) -> None:

@@ -23,16 +23,15 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.rows import Pass, RowReader, Unreadable, layout
 from pyrite.steps import Context
-from pyrite.train import sharded
-from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
+from pyrite.train import peers, sharded
+from pyrite.train.fit import arguments_of, without_printers
 from pyrite.train.rows import TrainingRow
 from pyrite.train.settings import OptimSettings
 from pyrite.train.stored_weights import read_weights, write_weights
+from pyrite.train.watch import last_checkpoint
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
 """Tokens in one forward and backward pass, by device."""
-WEIGHTS = "weights"
-"""In a checkpoint: the weights that are trained."""
 SECONDS = "seconds"
 """In a checkpoint: how long the training had taken."""
 
@@ -196,7 +195,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         model.train()
         rows: Sequence[TrainingRow] = inputs["rows"]
         normalisers = normalisers_of(rows)
-        world, rank = sharded.world_size(), self.accelerator.process_index
+        world, rank = peers.world_size(), self.accelerator.process_index
         packs = packs_of(rows, self.pack_tokens)
         real = len(packs)
         while len(packs) % world:
@@ -233,8 +232,8 @@ class PackedTrainer(sharded.ShardedTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The weights that are trained."""
         folder = Path(output_dir or self.args.output_dir)
-        write_weights(self.model.model, folder / WEIGHTS)
-        if sharded.is_first():
+        write_weights(self.model.model, folder / sharded.WEIGHTS)
+        if peers.is_first():
             (folder / SECONDS).write_text(str(self.seconds()))
 
     def seconds(self) -> float:
@@ -248,7 +247,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         return norm
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        read_weights(self.model.model, Path(resume_from_checkpoint) / WEIGHTS)
+        read_weights(self.model.model, Path(resume_from_checkpoint) / sharded.WEIGHTS)
         seconds_file = Path(resume_from_checkpoint) / SECONDS
         self.earlier = float(seconds_file.read_text()) if seconds_file.is_file() else 0.0
 
@@ -320,10 +319,10 @@ def fit_packed(
     for callback in callbacks:
         callback.trainer = trainer
     without_printers(trainer)
-    with sharded.first_goes_first():
+    with peers.first_goes_first():
         resume = last_checkpoint(context.checkpoint)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    sharded.wait_for_all()
+    peers.wait_for_all()
     if watch.stopped:
         raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
     curve = [dict(sorted(log.items())) for log in trainer.state.log_history if "loss" in log]

@@ -8,65 +8,23 @@ share (`shards`).
 In a single process all of this does nothing.
 """
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
 from transformers import Trainer
 
-from pyrite.train.fit import Watch
+from pyrite.train.peers import agreed, gathered, is_first, wait_for_all, world_size
 from pyrite.train.shards import read_index, read_shards, read_values, write_shards
+from pyrite.train.stored_weights import read_weights, write_weights
+from pyrite.train.watch import Watch
 
+WEIGHTS = "weights"
+"""In a checkpoint: the weights that are trained."""
 OPTIMIZER = "optimizer"
 """In a checkpoint of several processes: the optimiser's state and the learning rate's, as `shards` writes them."""
-
-
-def world_size() -> int:
-    """How many processes train together? 1: this one alone."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def is_first() -> bool:
-    """Is this the process that writes?"""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
-
-
-def wait_for_all() -> None:
-    """Barrier: waits for all processes."""
-    if world_size() > 1:
-        distributed.barrier()
-
-
-@contextlib.contextmanager
-def first_goes_first() -> Iterator[None]:
-    """Context manager: the first process runs the block before the others, which find its results."""
-    if not is_first():
-        wait_for_all()
-    yield
-    if is_first():
-        wait_for_all()
-
-
-def agreed(value: Any) -> Any:
-    """The first process's value of something, in all of them."""
-    if world_size() == 1:
-        return value
-    values = [value]
-    distributed.broadcast_object_list(values)
-    return values[0]
-
-
-def gathered(value: Any) -> list[Any]:
-    """Every process's value of something, in all of them, by rank."""
-    if world_size() == 1:
-        return [value]
-    values = [None] * world_size()
-    distributed.all_gather_object(values, value)
-    return values
 
 
 def sharding(model: Any) -> dict[str, Any]:
@@ -79,7 +37,11 @@ def sharding(model: Any) -> dict[str, Any]:
     config["auto_wrap_policy"] = "TRANSFORMER_BASED_WRAP" if layers else "NO_WRAP"
     if layers:
         config["transformer_layer_cls_to_wrap"] = sorted(layers)
-    return {"fsdp": True, "fsdp_config": config}
+    return {
+        "fsdp": True,
+        "fsdp_config": config,
+        "average_tokens_across_devices": False,  # every process counts the whole batch
+    }
 
 
 def set_up_sharding(trainer: Any) -> None:
@@ -172,6 +134,19 @@ class ShardedTrainer(Trainer):  # type: ignore[misc]
         super().create_accelerator_and_postprocess()
         if world_size() > 1:
             set_up_sharding(self)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The weights that are trained; of a process alone, what the library writes."""
+        if world_size() == 1:
+            super().save_model(output_dir, _internal_call)
+            return
+        write_weights(self.model, Path(output_dir or self.args.output_dir) / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if world_size() == 1:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        read_weights(self.model, Path(resume_from_checkpoint) / WEIGHTS)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if world_size() == 1:

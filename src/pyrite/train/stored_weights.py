@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pyrite.errors import UserError
-from pyrite.train import sharded
+from pyrite.train import peers
 from pyrite.train.shards import AGAIN, INDEX, read_shards, write_shards
 
 
@@ -40,7 +40,7 @@ def file_of(path: Path) -> Path:
 def write_weights(model: Any, path: Path) -> None:
     """Write the weights that are trained: to a folder `path` from all processes, or to a file beside it from one."""
     weights = trained_weights(model)
-    if sharded.world_size() > 1:
+    if peers.world_size() > 1:
         write_shards(weights, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
