@@ -187,7 +187,7 @@ def check_devices(count: int, compute: Compute) -> None:
     n_devices = int(torch.cuda.device_count()) if compute.device == "cuda" else 1
     if n_devices < count:
         detail = f"{count} processes, devices of kind {compute.device}: {n_devices}"
-        fix = f"give at most {n_devices} processes a machine"
+        fix = f"give at most {n_devices} processes a machine (a study's workers have a device each: --workers 1)"
         raise UserError("There are fewer devices than processes.", detail, fix)
 
 
