@@ -111,7 +111,7 @@ def test_a_study_says_which_of_its_trainings_do_not_fit_the_launch(of_two: None)
         check_launch([step(1)], config)
     for option in ({"engine": "ray"}, {"shard": "1/2"}, {"workers": 2}):
         with pytest.raises(UserError, match=f"--{next(iter(option))}"):
-            check_launch([step(2)], StudyConfig(spec="s", **option))  # type: ignore[arg-type]
+            check_launch([step(2)], StudyConfig(spec="s", **option))
 
 
 @pytest.fixture

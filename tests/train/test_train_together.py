@@ -16,13 +16,15 @@ import torch
 from safetensors.torch import load_file
 
 from pyrite.errors import OutOfTime
+from pyrite.models.empty import is_empty
 from pyrite.models.hardware import Compute
 from pyrite.records import Chat, Labelled, Message
 from pyrite.steps import Context
 from pyrite.tasks.rows import write_rows
+from pyrite.train import peers
 from pyrite.train.causal import train_generator_in_process
 from pyrite.train.classifier import train_classifier_in_process
-from pyrite.train.language import train_language_in_process
+from pyrite.train.language import language_training, train_language_in_process
 from pyrite.train.settings import ClassifierSettings, LoraSettings, TrainSettings
 from pyrite.train.shards import read_shards
 from pyrite.train.stored_weights import file_of
@@ -71,6 +73,8 @@ def every_case(context: Context) -> None:
     from accelerate.state import AcceleratorState
 
     base, at = context.inputs["base"], context.checkpoint
+    first = language_training(context_of("chats, all weights", base, at))
+    (at / f"empty-{peers.rank()}").write_text(str(is_empty(first.model)))
     for name, (task, _) in CASES.items():
         task(context_of(name, base, at))
         AcceleratorState._reset_state(reset_partial_state=False)
@@ -197,6 +201,10 @@ def test_each_process_wrote_its_share(pair: Path) -> None:
     assert len(files) == 2
     sizes = [sum(tensor.numel() for tensor in load_file(file).values()) for file in files]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
+
+
+def test_only_the_first_process_reads_the_weights(pair: Path) -> None:
+    assert [(pair / f"empty-{rank}").read_text() for rank in range(2)] == ["False", "True"]
 
 
 def test_one_process_keeps_the_keys_of_earlier_versions() -> None:

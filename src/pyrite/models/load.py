@@ -15,7 +15,7 @@ from typing import Any
 
 from pyrite.data.keys import label_key
 from pyrite.errors import UserError
-from pyrite.models import packaged, spread
+from pyrite.models import empty, packaged, spread
 from pyrite.models.config_file import read_config as read_config
 from pyrite.models.folder import check_model_folder, model_files, refuse_file
 from pyrite.models.hardware import Compute
@@ -197,9 +197,23 @@ def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> An
         with spread.offload_folder() as offload:
             options = plain_loading(torch.float32) | spread.spread_options(compute, offload)
             return spread.remove_with(load_whole(AutoModelForCausalLM, folder, **options), offload).eval()
-    extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
-    model = load_whole(AutoModelForCausalLM, folder, **plain_loading(torch.float32), **extra)
-    return (unpacked(model) if four_bit else model.to(compute.device)).eval()
+    if not four_bit:
+        model = load_or_share(AutoModelForCausalLM, folder)
+        return (model if empty.trains_together() else model.to(compute.device)).eval()
+    extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}}
+    return unpacked(load_whole(AutoModelForCausalLM, folder, **plain_loading(torch.float32), **extra)).eval()
+
+
+def load_or_share(auto_class: Any, folder: Path, *, head: Any = "own", **options: Any) -> Any:
+    """A whole model in fp32 on the CPU. Of several processes that train together only the first reads its weights, which are
+    shared out when it is sharded."""
+    import torch
+
+    if empty.loads_nothing():
+        model = empty.empty_model(auto_class, folder, torch.float32, **options)
+        if not empty.has_stored_buffers(model):
+            return model
+    return load_whole(auto_class, folder, head=head, **plain_loading(torch.float32), **options)
 
 
 def takes_segments(model: Any) -> bool:
@@ -248,9 +262,7 @@ def load_classifier(
     spread.check_spread(compute, "A classifier")
 
     config = read_config(folder)
-    extra: dict[str, Any] = (
-        {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
-    )
+    extra: dict[str, Any] = {}
     has_head = any("SequenceClassification" in name for name in config.get("architectures") or [])
     if has_head:
         order = label_order(config, labels, str(folder))
@@ -260,15 +272,16 @@ def load_classifier(
         extra |= {"label2id": {label: index for index, label in enumerate(labels)}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = load_whole(
-            AutoModelForSequenceClassification,
-            folder,
-            head="own" if has_head else "fresh",
-            **plain_loading(torch.float32),
-            **extra,
-        )
+        kind: Any = "own" if has_head else "fresh"
+        if four_bit:
+            extra |= {"quantization_config": quantisation(compute), "device_map": {"": compute.device}}
+            options = plain_loading(torch.float32) | extra
+            model = unpacked(load_whole(AutoModelForSequenceClassification, folder, head=kind, **options))
+        else:
+            model = load_or_share(AutoModelForSequenceClassification, folder, head=kind, **extra)
+            model = model if empty.trains_together() else model.to(compute.device)
     model.config.pad_token_id = load_tokenizer(folder).pad_token_id
-    return (unpacked(model) if four_bit else model.to(compute.device)).eval(), order
+    return model.eval(), order
 
 
 def stored_dtype(folder: Path) -> Any:

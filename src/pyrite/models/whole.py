@@ -93,7 +93,8 @@ def check_numbers(folder: Path, model: Any) -> None:
     broken = [
         name
         for name, weight in (spread.weights_at_hand(model) if spread.is_spread(model) else model.named_parameters())
-        if not hasattr(weight, "quant_state")  # codes, whatever the dtype that they lie in
+        if weight.device.type != "meta"  # another process's
+        and not hasattr(weight, "quant_state")  # codes, whatever the dtype that they lie in
         and weight.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
         and weight.numel()
         and not all(bound.isfinite() for bound in weight.detach().aminmax())

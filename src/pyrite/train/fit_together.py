@@ -37,11 +37,11 @@ def trained_by(
     if settings.processes == 1:
         training = prepare(context)
         return training, training.run(context)
-    from pyrite.train.together import take_weights, train_together
+    from pyrite.train.together import take_weights, to_save, train_together
 
     record = train_together(settings.processes, Compute(**context.config["compute"]), task, context)
     (context.out / HISTORY).write_bytes(orjson.dumps(record[HISTORY], option=orjson.OPT_INDENT_2))
-    training = prepare(context)
+    training = prepare(to_save(context))
     return training, take_weights(context, training.model)
 
 

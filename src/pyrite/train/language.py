@@ -157,11 +157,11 @@ def train_language_step(context: Context) -> None:
     config, base = context.config, context.inputs["base"]
     settings = TrainSettings.model_validate(config["settings"])
     if settings.processes > 1:
-        from pyrite.train.together import take_weights, train_together
+        from pyrite.train.together import take_weights, to_save, train_together
 
         compute = Compute(**config["compute"])
         record = train_together(settings.processes, compute, train_language_in_process, context)
-        training = language_training(context)
+        training = language_training(to_save(context))
         model = take_weights(context, training.model)
     else:
         training = language_training(context)

@@ -21,7 +21,7 @@ from transformers import set_seed
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Pass, RowReader, Unreadable, layout
+from pyrite.models.rows import Pass, RowReader, can_be_read, layout, take_as_readable
 from pyrite.steps import Context
 from pyrite.train import peers, sharded
 from pyrite.train.fit import arguments_of, without_printers
@@ -135,11 +135,13 @@ def row_reader(model: Any) -> RowReader:
     Raises:
         UserError: an architecture that cannot be read row by row.
     """
-    try:
-        return RowReader(model)
-    except Unreadable as error:
+    reason = peers.agreed(can_be_read(model) if peers.is_first() else "")
+    if reason:
         fix = "train it elsewhere; pyrite probe and pyrite audit read it all the same"
-        raise UserError("This architecture cannot be trained or repaired here.", str(error), fix) from error
+        raise UserError("This architecture cannot be trained or repaired here.", reason, fix)
+    if not peers.is_first():
+        take_as_readable(model)
+    return RowReader(model)
 
 
 class Trained(torch.nn.Module):
@@ -153,6 +155,11 @@ class Trained(torch.nn.Module):
         self.model = model
         self.objective = objective
         self.reader = row_reader(model) if reader is None else reader
+
+    def tie_weights(self) -> None:
+        """Tie again what the model ties: called where its weights are shared out."""
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        base.tie_weights()
 
     def forward(self, rows: Sequence[TrainingRow], normalisers: Normalisers, look: Look | None = None) -> Any:
         """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
+from pyrite.models.empty import has_stored_buffers
 from pyrite.train.peers import agreed, gathered, is_first, wait_for_all, world_size
 from pyrite.train.shards import read_index, read_shards, read_values, write_shards
 from pyrite.train.stored_weights import read_weights, write_weights
@@ -32,8 +33,15 @@ def sharding(model: Any) -> dict[str, Any]:
     if world_size() == 1:
         return {}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    layers = {type(module).__name__ for module in base.modules()} & set(base._no_split_modules or ())
-    config: dict[str, Any] = {"version": 2, "reshard_after_forward": True, "cpu_ram_efficient_loading": False}
+    embeddings = base.get_input_embeddings()
+    layers = {
+        type(module).__name__
+        for module in base.modules()
+        if type(module).__name__ in (base._no_split_modules or ())
+        and all(part is not embeddings for part in module.modules())  # accelerate makes a group of those
+    }
+    config: dict[str, Any] = {"version": 2, "reshard_after_forward": True}
+    config["cpu_ram_efficient_loading"] = not (four_bit(base) or has_stored_buffers(base))  # see `pyrite.models.empty`
     config["auto_wrap_policy"] = "TRANSFORMER_BASED_WRAP" if layers else "NO_WRAP"
     if layers:
         config["transformer_layer_cls_to_wrap"] = sorted(layers)
@@ -42,6 +50,11 @@ def sharding(model: Any) -> dict[str, Any]:
         "fsdp_config": config,
         "average_tokens_across_devices": False,  # every process counts the whole batch
     }
+
+
+def four_bit(model: Any) -> bool:
+    """Are this model's weights codes of four bits? Those lie on each process's device from the start."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
 def set_up_sharding(trainer: Any) -> None:

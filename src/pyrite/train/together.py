@@ -4,6 +4,7 @@ What they leave lies in the step's checkpoint folder, so a step that is killed w
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ def train_together(count: int, compute: Compute, task: Task, context: Context) -
         run_in_processes(count, compute, task, context)
     record: dict[str, Any] = orjson.loads((context.checkpoint / RECORD).read_bytes())
     return record
+
+
+def to_save(context: Context) -> Context:
+    """A step's context as its training is prepared to take up trained weights and save them: on the CPU, which a model shared
+    by several GPUs fits into, and without 4-bit codes, which are not saved."""
+    config = context.config
+    settings = dict(config["settings"])
+    settings["method"] = "lora" if settings["method"] == "qlora" else settings["method"]
+    return replace(context, config={**config, "compute": {**config["compute"], "device": "cpu"}, "settings": settings})
 
 
 def leave(context: Context, record: dict[str, Any], model: Any) -> None:
