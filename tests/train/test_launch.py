@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -138,10 +139,10 @@ def test_a_failure_arrives_as_it_was(store: Any, error: Exception) -> None:
     store.add("failures/0", 1)
     followers = Followers(store, 0, 3)
     followers.look()
-    [failure] = followers.failures
+    [(_, failure)] = followers.failures
     assert type(failure) is type(error)
     assert str(error) in str(failure)
-    assert from_failure(as_failure(error, 1)).args[:1] == failure.args[:1]
+    assert from_failure(as_failure(error, 1))[1].args[:1] == failure.args[:1]
 
 
 def test_a_process_without_a_pulse_is_lost(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +153,7 @@ def test_a_process_without_a_pulse_is_lost(store: Any, monkeypatch: pytest.Monke
         store.add("pulse/1", 1)
         now[0] += meeting.LOST / 10
         followers.look()
-    [failure] = followers.failures
+    [(_, failure)] = followers.failures
     assert "process 2" in str(failure)
     assert "process 1" not in str(failure)
 
@@ -179,9 +180,9 @@ def test_a_machine_that_sees_other_files_says_so(tmp_path: Path) -> None:
 
 def test_a_signal_is_noted_once(capsys: pytest.CaptureFixture[str]) -> None:
     with noted_signals() as stop:
-        assert not stop.requested
+        before = stop.requested
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.requested
+        assert (before, stop.requested) == (False, True)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
     assert capsys.readouterr().err.count("once more stops at once") == 1
@@ -229,15 +230,15 @@ def line(tmp_path: Path, tiny_chat: Path) -> list[str]:
     return ["repair", str(tiny_chat), *sides, *FLAGS]
 
 
-def started(arguments: list[str], *, by: int | None = 2) -> "subprocess.Popen[str]":
-    """A command, started by torchrun in so many processes or by itself."""
-    module = ["-m", "pyrite"]
-    if by is not None:
-        module = ["-m", "torch.distributed.run", "--nproc-per-node", str(by), "--master-port", "0", *module]
-    environment = os.environ | {"PYRITE_CHECKPOINT_SECONDS": "0", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *module, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )  # fmt: skip
+def started(arguments: list[str], *launcher: str, **variables: str) -> "subprocess.Popen[str]":
+    """A command in a process of its own, or through torchrun with these arguments."""
+    through = ["-m", "torch.distributed.run", *launcher] if launcher else []
+    environment = os.environ | {"PYRITE_CHECKPOINT_SECONDS": "0", "OMP_NUM_THREADS": "1"} | variables
+    command = [sys.executable, *through, "-m", "pyrite", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+TWO = ("--standalone", "--nproc-per-node", "2")
 
 
 def wait_for(store: Path, pattern: str) -> Path:
@@ -258,7 +259,7 @@ def weights(folder: Path) -> bytes:
 def test_torchrun_stopped_and_started_again_is_our_own_processes(tmp_path: Path, line: list[str]) -> None:
     """SIGTERM at the launcher after a step: a checkpoint, one message; then the same bytes as `--processes 2` uncut."""
     torchrun = [*line, "--store", str(tmp_path / "store"), "--out", str(tmp_path / "launched")]
-    first = started(torchrun)
+    first = started(torchrun, *TWO)
     wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete")
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=900)
@@ -267,12 +268,12 @@ def test_torchrun_stopped_and_started_again_is_our_own_processes(tmp_path: Path,
     assert "mistake in Pyrite" not in said
     left = wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete").parent
     assert 0 < int(left.name.rpartition("-")[2]) < 6
-    again = started(torchrun)
+    again = started(torchrun, *TWO)
     said, _ = again.communicate(timeout=900)
     assert again.returncode == 0, said
     assert said.count("written to") == 1
     own = [*line, "--processes", "2", "--store", str(tmp_path / "own"), "--out", str(tmp_path / "spawned")]
-    uncut = started(own, by=None)
+    uncut = started(own)
     said, _ = uncut.communicate(timeout=900)
     assert uncut.returncode == 0, said
     assert weights(tmp_path / "launched") == weights(tmp_path / "spawned")
@@ -280,25 +281,30 @@ def test_torchrun_stopped_and_started_again_is_our_own_processes(tmp_path: Path,
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_all_with_one_message(tmp_path: Path, line: list[str]) -> None:
+    """Started as `srun` does, without torchrun: the first process keeps the store."""
     import psutil  # type: ignore[import-untyped]
 
-    run = started([*line, "--steps", "4000", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    arguments = [*line, "--steps", "4000", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
+    place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (started(arguments, RANK=rank, LOCAL_RANK=rank, **place) for rank in "01")
     wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete")
-    launcher = psutil.Process(run.pid)
-    members = [process for process in launcher.children(recursive=True) if "spawn_main" in " ".join(process.cmdline())]
-    assert len(members) == 2
-    second = next(process for process in members if process.parent().environ()["RANK"] == "1")  # type: ignore[union-attr]
-    second.kill()
-    said, _ = run.communicate(timeout=900)
-    assert run.returncode
+    [member] = [child for child in psutil.Process(second.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    member.kill()
+    said, _ = first.communicate(timeout=900)
+    assert first.returncode == 2
     assert said.count("A process of the training was killed.") == 1
     assert "process 1 on " in said
     assert "exit code -9" in said
+    silent, _ = second.communicate(timeout=900)
+    assert (second.returncode, silent) == (0, "")
 
 
 @pytest.mark.slow
 def test_torchrun_of_another_command_is_refused_once(tmp_path: Path) -> None:
-    run = started(["audit", str(tmp_path / "rows.jsonl")])
+    run = started(["audit", str(tmp_path / "rows.jsonl")], *TWO)
     said, _ = run.communicate(timeout=900)
     assert run.returncode
     assert said.count("This command does not train with several processes.") == 1

@@ -85,7 +85,7 @@ class Followers:
 
     def __init__(self, store: Any, number: int, size: int) -> None:
         self.store, self.number = store, number
-        self.failures: list[BaseException] = []
+        self.failures: list[tuple[float, BaseException]] = []
         self.working = set(range(1, size))
         self.pulses = Pulses(store, range(1, size))
 
@@ -102,7 +102,7 @@ class Followers:
         if lost:
             fix = "look whether its machine runs, and give the same command again: it goes on from its checkpoint"
             detail = f"no sign of life from process {', '.join(map(str, lost))} of the launch"
-            self.failures.append(UserError("A process of the training was lost.", detail, fix))
+            self.failures.append((time.time(), UserError("A process of the training was lost.", detail, fix)))
 
     def works(self) -> bool:
         """Does one of them still work?"""
@@ -174,7 +174,7 @@ class Leader:
 
     def __init__(self, store: Any, number: int, pulses: Pulses) -> None:
         self.store, self.number, self.pulses = store, number, pulses
-        self.failures: list[BaseException] = []
+        self.failures: list[tuple[float, BaseException]] = []
         self.over = False
 
     def look(self) -> None:

@@ -13,7 +13,6 @@ network of your own.
 """
 
 import datetime
-import os
 import platform
 import threading
 import time
@@ -137,14 +136,14 @@ def as_failure(error: BaseException, rank: int) -> bytes:
         record = {"kind": "time", "says": str(error)}
     else:
         record = {"kind": "error", "says": str(error)}
-    return orjson.dumps({**record, "rank": rank, "machine": platform.node(), "process": os.getpid()})
+    return orjson.dumps({**record, "rank": rank, "machine": platform.node(), "when": time.time()})
 
 
-def from_failure(stored: bytes) -> BaseException:
-    """The error that another process sent."""
+def from_failure(stored: bytes) -> tuple[float, BaseException]:
+    """The error that another process sent, and when."""
     record = orjson.loads(stored)
     if record["kind"] == "user":
-        return UserError(record["what"], record["found"], record["fix"])
+        return record["when"], UserError(record["what"], record["found"], record["fix"])
     if record["kind"] == "time":
-        return OutOfTime(record["says"])
-    return RuntimeError(f"on {record['machine']}: {record['says']}")
+        return record["when"], OutOfTime(record["says"])
+    return record["when"], RuntimeError(f"on {record['machine']}: {record['says']}")

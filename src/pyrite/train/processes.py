@@ -69,12 +69,15 @@ class Member:
     process: Any
     link: Connection
     failure: BaseException | None = None
+    failed: float = 0.0
+    """When it failed, by its machine's clock."""
 
 
 class Elsewhere(Protocol):
     """What is known of the group's processes that others have started."""
 
-    failures: list[BaseException]
+    failures: list[tuple[float, BaseException]]
+    """With the time of each."""
 
     def look(self) -> None:
         """Take up what is new."""
@@ -93,7 +96,7 @@ class Nowhere:
     """All processes of the group are this one's own."""
 
     def __init__(self) -> None:
-        self.failures: list[BaseException] = []
+        self.failures: list[tuple[float, BaseException]] = []
 
     def look(self) -> None:
         """Nothing is new."""
@@ -154,7 +157,8 @@ def run_here(
 def run_members(
     group: GroupSettings, ranks: Mapping[int, int], context: Context, stop: StopRequest, elsewhere: Elsewhere
 ) -> Sequence[BaseException]:
-    """Starts some processes of a group and serves them to their end; what made these or others fail.
+    """Starts some processes of a group and serves them to their end; what made these or others fail, the first first: what
+    comes after it is most often that the connection to it is lost.
 
     `ranks` are their numbers in the group, each with the one among those of its machine.
     """
@@ -173,7 +177,8 @@ def run_members(
             started.process.kill()
             started.process.join()
             started.link.close()
-    return [*(member.failure for member in members if member.failure is not None), *elsewhere.failures]
+    own = [(member.failed, member.failure) for member in members if member.failure is not None]
+    return [failure for _, failure in sorted([*own, *elsewhere.failures], key=lambda pair: pair[0])]
 
 
 def check_devices(count: int, compute: Compute) -> None:
@@ -205,9 +210,10 @@ def _listen(members: Sequence[Member], context: Context, stop: StopRequest, else
                 member.process.join()
                 del running[member.link]
                 if member.process.exitcode and member.failure is None:
-                    member.failure = killed(member)
+                    member.failure, member.failed = killed(member), time.time()
         elsewhere.look()
-        failures = [*(member.failure for member in members if member.failure is not None), *elsewhere.failures]
+        failures = [member.failure for member in members if member.failure is not None]
+        failures += [failure for _, failure in elsewhere.failures]
         if until is None and failures:
             until = time.monotonic() + GRACE
         if any(isinstance(failure, PyriteError) for failure in failures):
@@ -229,12 +235,13 @@ def _answer(member: Member, message: tuple[Any, ...], context: Context) -> None:
             context.report_progress(done, total, unit)
         case ("expired",):
             member.link.send(context.expired())
-        case ("user", what, found, fix):
-            member.failure = UserError(what, found, fix)
-        case ("time", says):
-            member.failure = OutOfTime(says)
-        case ("error", says):
-            member.failure = RuntimeError(f"process {member.rank} of a training failed:\n{says}")
+        case ("user", when, what, found, fix):
+            member.failure, member.failed = UserError(what, found, fix), when
+        case ("time", when, says):
+            member.failure, member.failed = OutOfTime(says), when
+        case ("error", when, says):
+            failure = RuntimeError(f"process {member.rank} of a training failed:\n{says}")
+            member.failure, member.failed = failure, when
 
 
 def _work(rank: int, local_rank: int, group: GroupSettings, link: Connection) -> None:
@@ -248,11 +255,11 @@ def _work(rank: int, local_rank: int, group: GroupSettings, link: Connection) ->
             group.task(_context(rank, group, link))
             distributed.barrier()
     except UserError as error:
-        link.send(("user", error.what, error.found, error.fix))
+        link.send(("user", time.time(), error.what, error.found, error.fix))
     except OutOfTime as error:
-        link.send(("time", str(error)))
+        link.send(("time", time.time(), str(error)))
     except BaseException:
-        link.send(("error", traceback.format_exc()))
+        link.send(("error", time.time(), traceback.format_exc()))
     link.close()
     os._exit(0)  # a group that lost a member cannot be left in order
 
