@@ -192,6 +192,18 @@ def test_four_processes_give_the_losses_and_weights_of_one(alone: Path, four: Pa
     check_same(alone, four, name)
 
 
+def test_gradients_are_clipped_by_the_norm_over_all_shares(alone: Path, pair: Path) -> None:
+    norms = [
+        [
+            point["grad_norm"]
+            for point in json.loads((at / "chats, all weights/checkpoint" / RECORD).read_text())["curve"]
+        ]
+        for at in (alone, pair)
+    ]
+    assert min(norms[0]) > 1  # max_grad_norm: every step was clipped
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["encoder, all weights", "chats, LoRA"])
 def test_cut_off_and_resumed_is_never_cut_off(pair: Path, name: str) -> None:
     assert losses(pair, name) == losses(pair / "cut", name)

@@ -324,10 +324,10 @@ def train_together(task: RepairTask) -> Repaired:
     record = together.train_together(task.settings.processes, task.compute, train_in_process, task.context)
     if not together.left_weights(task.context):
         return Repaired(record, None)
-    return Repaired(record, together.take_weights(task.context, to_save(task).prepare()))
+    return Repaired(record, together.take_weights(task.context, task_to_save(task).prepare()))
 
 
-def to_save(task: RepairTask) -> RepairTask:
+def task_to_save(task: RepairTask) -> RepairTask:
     """The task as it is prepared to take up trained weights and save them: on the CPU, which a model shared by several GPUs fits
     into, and without 4-bit codes, which are not saved."""
     training = task.settings.training
