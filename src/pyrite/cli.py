@@ -18,6 +18,7 @@ from pyrite.probe.config import ProbeConfig, ProbeOptions
 from pyrite.repair.config import RepairConfig, RepairOptions
 from pyrite.report.config import ReportConfig, ReportOptions
 from pyrite.starter.config import StarterConfig, StarterOptions, What
+from pyrite.steps.launch import check_verb, take_launch
 from pyrite.study.config import StudyConfig, StudyOptions
 from pyrite.synth.config import SynthConfig, SynthOptions
 
@@ -45,12 +46,35 @@ def main() -> None:
     After Ctrl-C the process leaves at once: an interrupt that fell into an `exec` of some library makes Python end
     itself by the signal at exit, although it was handled, and the exit code would not be 130.
     """
-    code = run(sys.argv[1:])
+    code = run_launched(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     if code == 130:
         os._exit(code)
     sys.exit(code)
+
+
+def run_launched(arguments: list[str]) -> int:
+    """As `run`; of the processes that torchrun or accelerate launch started, the first runs the command and the others
+    take part in its trainings."""
+    try:
+        launch = take_launch(os.environ)
+    except UserError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"pyrite: {error}", file=sys.stderr)
+        return 2
+    if launch is None:
+        return run(arguments)
+    from pyrite.train import launched
+
+    if launch.rank:
+        return launched.follow(launch)
+    try:
+        with launched.leading(launch):
+            return run(arguments)
+    except UserError as error:
+        print(f"pyrite: {error}", file=sys.stderr)
+        return 2
 
 
 def run(arguments: list[str]) -> int:
@@ -59,6 +83,7 @@ def run(arguments: list[str]) -> int:
         if "" in arguments:
             fix = "write the argument out; is a shell variable empty or not set?"
             raise UserError("An argument is empty.", " ".join(map(repr, arguments)), fix)
+        check_verb(arguments)
         arguments = with_config(["/dev/stdin" if word == "-" else word for word in arguments])
         done = app(
             arguments, exit_on_error=False, print_error=True, result_action="return_value", error_formatter=wrong_line

@@ -17,7 +17,7 @@ from pyrite.models import load
 from pyrite.repair.classifier import ClassReader, LabelRow, batches_of, forward
 from pyrite.repair.methods import METHODS, LossWeights, resolve_method
 from pyrite.repair.objective import RepairObjective, frozen_values
-from pyrite.repair.reference import ADAPTER, AdapterDisabledReference, Outputs
+from pyrite.repair.reference import ADAPTER, AdapterDisabledReference, Outputs, see_alone
 from pyrite.repair.settings import GuardSettings, RepairSettings
 from pyrite.repair.train import REPAIR
 from pyrite.steps import Source, Step, Store
@@ -124,7 +124,7 @@ def test_loss_and_gradients_are_those_of_a_plain_computation(
     weight, method = LossWeights(0.3, 1.0, 2.0), resolve_method(name, {})
     objective = RepairObjective(method, weight, None, forward=forward)
     objective.reference = Known([*forget, *replay], torch.cat([was_forget, was]))
-    objective.frozen = frozen_values(Trained(frozen, objective, ClassReader(frozen, 0)), forget, 64, CPU, forward)
+    objective.frozen = frozen_values(see_alone(ClassReader(frozen, 0)), forget, 64, CPU, forward)
     module = Trained(model.train(), objective, ClassReader(model, 0))
     rows = [forget[0], *replay, *forget[1:]]
     loss, parts = module(rows, normalisers_of(rows))

@@ -17,8 +17,11 @@ from training_kit import CPU, FILES, NO_GUARD, read_record, repair_step, rows_fo
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.repair.settings import GuardSettings, RepairSettings
-from pyrite.repair.train import TOLD, TRAINED, RepairTask, train_in_process
+from pyrite.repair.train import RepairTask, train_in_process
 from pyrite.steps import Context, Store
+from pyrite.train.shards import read_shards
+from pyrite.train.stored_weights import file_of
+from pyrite.train.together import RECORD, WEIGHTS
 
 GUARD = GuardSettings(every_tokens=300, answers=0, kl=50, replay_rise=50)
 STRICT = GuardSettings(every_tokens=150, answers=0, replay_rise=0.2, kl=20, entropy_ratio=50)
@@ -27,6 +30,7 @@ CASES: dict[str, RepairSettings] = {
     "lora": settings_of(training="lora", **HOW),
     "tied": settings_of(training="full", **HOW),
     "untied": settings_of(training="full", **HOW),
+    "qlora": settings_of(training="qlora", **HOW | {"steps": 3, "kl_weight": 1.0}),
     "pairs": settings_of("dpo", training="lora", **HOW | {"steps": 2, "guard": NO_GUARD}),
     "undial": settings_of("undial", training="lora", kl_weight=1.0, **HOW | {"steps": 2, "guard": NO_GUARD}),
     "rmu": settings_of("rmu", training="lora", options={"layer": 1}, **HOW | {"steps": 2, "guard": NO_GUARD}),
@@ -58,13 +62,13 @@ def every_case(context: Context) -> None:
 
     from pyrite.repair import objective
     from pyrite.repair import train as module
-    from pyrite.train import sharded
+    from pyrite.train import peers
 
     real, base, at = module.train, context.inputs["base"], context.checkpoint
 
     def looked_at(task: RepairTask) -> module.Repaired:
         repaired = real(task)
-        if repaired.model is not None and sharded.is_first():
+        if repaired.model is not None and peers.is_first():
             parameters = list(repaired.model.parameters())
             share = sum(parameter.to_local().numel() for parameter in parameters) / sum(
                 parameter.numel() for parameter in parameters
@@ -92,7 +96,7 @@ def every_case(context: Context) -> None:
         AcceleratorState._reset_state(reset_partial_state=False)
     train_in_process(replace(context_of(base, "left", CASES["lora"], at), checkpoint=Path(context.config["left"])))
     AcceleratorState._reset_state(reset_partial_state=False)
-    if not sharded.is_first():
+    if not peers.is_first():
         objective.RepairObjective.__call__ = lambda self, module, *args: (
             module.reader.head.weight.sum() * math.nan,
             {},
@@ -138,14 +142,15 @@ def replace_processes(settings: RepairSettings) -> RepairSettings:
 
 
 def record_of(cases: dict[str, Any], count: str, name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((cases["at"] / count / name / TOLD).read_bytes())
+    loaded: dict[str, Any] = json.loads((cases["at"] / count / name / RECORD).read_bytes())
     return loaded
 
 
 def trained(cases: dict[str, Any], count: str, name: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    tensors: dict[str, Any] = load_file(cases["at"] / count / name / TRAINED)
+    path = cases["at"] / count / name / WEIGHTS
+    tensors: dict[str, Any] = load_file(file_of(path)) if file_of(path).is_file() else read_shards(path)
     return tensors
 
 
@@ -227,4 +232,4 @@ def test_what_cannot_be_shared_is_said_at_once(monkeypatch: pytest.MonkeyPatch) 
         check_devices(2, Compute("mps", "fp32"))
     check_devices(2, CPU)
     with pytest.raises(ValueError, match="several processes need"):
-        RepairSettings(processes=2, training={"method": "qlora"})  # type: ignore[arg-type]
+        RepairSettings(processes=2, training={"optimizer": "paged_adamw_32bit"})  # type: ignore[arg-type]

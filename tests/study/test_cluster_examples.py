@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pyrite.repair.config import RepairOptions
 from pyrite.study.config import StudyOptions
 
 FOLDER = Path(__file__).parents[2] / "examples" / "cluster"
@@ -14,12 +15,13 @@ FILES = sorted(FOLDER.iterdir())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_every_flag_is_one_of_pyrite_study(file: Path) -> None:
-    command = re.search(r"pyrite study .*?(?=\n\S|\n\n|\n +resources|\Z)", file.read_text(), re.DOTALL)
+def test_every_flag_is_one_of_the_commands(file: Path) -> None:
+    command = re.search(r"pyrite (study|repair) .*?(?=\n\S|\n\n|\n +resources|\Z)", file.read_text(), re.DOTALL)
     assert command is not None
     flags = set(re.findall(r"--([a-z-]+)", command[0]))
     assert flags
-    assert flags <= {name.replace("_", "-") for name in StudyOptions.model_fields}
+    options = {"study": StudyOptions, "repair": RepairOptions}[command[1]]
+    assert flags <= {name.replace("_", "-") for name in options.model_fields}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.suffix == ".sh"], ids=lambda file: file.name)

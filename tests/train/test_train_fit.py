@@ -12,6 +12,7 @@ from pyrite.models.hardware import Compute
 from pyrite.records import Labelled
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.tasks.rows import write_rows
+from pyrite.train.adapters import add_adapter
 from pyrite.train.causal import TRAIN_GENERATOR, encode_examples
 from pyrite.train.classifier import TRAIN_CLASSIFIER
 from pyrite.train.classifier_rows import load_trained
@@ -129,6 +130,27 @@ def test_parts_of_a_batch_weigh_by_their_rows_and_are_cut_by_the_same_norm(
     assert losses_of(big) == pytest.approx(losses_of(small), abs=1e-4)
     for name, tensor in weights(big).items():
         assert torch.allclose(tensor, weights(small)[name], atol=1e-4), name
+
+
+def test_a_4_bit_model_trains_after_it_was_read(tiny_causal: Path) -> None:
+    """On CPUs with bf16 arithmetic bitsandbytes repacks a layer at its first pass without gradients: none reached the
+    adapters after a guard's look, or a reference's pass."""
+    modules = pytest.importorskip("bitsandbytes.nn.modules")
+    if not modules.has_avx512bf16():
+        pytest.skip("bitsandbytes repacks 4-bit weights on CPUs with AVX-512 bf16 only")
+    lora = LoraSettings(rank=4, alpha=8, dropout=0)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+
+    def gradients(*, read_before: bool) -> torch.Tensor:
+        model = load.load_causal(tiny_causal, CPU, four_bit=True)
+        model = add_adapter(model, lora, "CAUSAL_LM", seed=0, four_bit=True)
+        if read_before:
+            with torch.no_grad():
+                model.eval()(ids)
+        model.train()(ids, labels=ids).loss.backward()
+        return torch.cat([w.grad.flatten() for w in model.parameters() if w.grad is not None])
+
+    assert torch.equal(gradients(read_before=True), gradients(read_before=False))
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])

@@ -15,9 +15,10 @@ from pyrite.records import Chat, Message, Text
 from pyrite.steps import Progress, RunOptions, Source, Step, Store, run_steps
 from pyrite.train import adapters
 from pyrite.train.language import TRAIN_LANGUAGE, next_tokens
-from pyrite.train.packed import Trained, normalisers_of, packs_of, put_weights, trained_weights
+from pyrite.train.packed import Trained, normalisers_of, packs_of
 from pyrite.train.rows import TrainingRow, encode_rows, shuffled
 from pyrite.train.settings import LoraSettings, TrainSettings
+from pyrite.train.stored_weights import put_weights, trained_weights
 
 from conftest import Clock, set_clock  # isort: skip
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pyrite.audit.flaws import BUILT_IN
 from pyrite.config_base import ENGINE, CallConfig, ConfigBase
-from pyrite.models.hardware import ReadingPrecision
+from pyrite.models.hardware import DeviceMap, ReadingPrecision
 
 
 class AuditOptions(ConfigBase):
@@ -99,6 +99,9 @@ class AuditOptions(ConfigBase):
     precision: ReadingPrecision = Field(
         "auto",
         description="auto: bf16 where the hardware has it. int8: on a CPU, rounded linear layers, quicker than fp32",
+    )
+    device_map: DeviceMap = Field(
+        "one", description="auto: spread the causal model over all GPUs of the machine, its memory and its disk"
     )
     workers: int | None = Field(
         None, ge=1, description="processes that read a large file [one for each core, at most 8]"

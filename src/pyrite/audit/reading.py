@@ -369,7 +369,8 @@ def reading(config: AuditConfig, need: Need) -> Reading:
     """How the causal model, or the embedder, reads rows."""
     hidden = need == "embeddings" and config.embedder == "hidden-states"
     model = load.resolve(config.model if hidden or need == "nll" else config.embedder)
-    compute = hardware.choose(config.precision)
+    spread = need == "nll" or hidden
+    compute = hardware.choose(config.precision, config.device_map if spread else "one")
     common: dict[str, Any] = {"max_tokens": MAX_TOKENS, "compute": compute.as_config()}
     common |= {"by": "hidden-states" if hidden else "sentences"} if need == "embeddings" else {}
     if need == "nll" and config.on_bad_row == "skip":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pyrite.models.rows import RowReader, reader_of
+from pyrite.models.spread import device_of
 from pyrite.models.trees import ContinuationRequest, PackedLayout, passes, split_request
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress, Work, unique_rows
 
@@ -159,14 +160,15 @@ def library_continuations(
         continuation = asks[at].continuations[column]
         groups[len(asks[at].context) + len(continuation) - 1, len(continuation)].append((at, column))
     rows: list[list[Any]] = [[None] * len(request.continuations) for request in asks]
-    n_done = 0
+    n_done, device = 0, device_of(model)
     for (length, n_targets), members in sorted(groups.items(), reverse=True):
-        size = max(1, BATCH_TOKENS[model.device.type] // length)
+        size = max(1, BATCH_TOKENS[device.type] // length)
         for first in range(0, len(members), size):
             part = members[first : first + size]
             ids = [[*asks[at].context, *asks[at].continuations[column][:-1]] for at, column in part]
-            target = torch.tensor([asks[at].continuations[column] for at, column in part], device=model.device)
-            out = library_logits(model, torch.tensor(ids, device=model.device), n_targets)
+            target = torch.tensor([asks[at].continuations[column] for at, column in part], device=device)
+            out = library_logits(model, torch.tensor(ids, device=device), n_targets)
+            target = target.to(out.device)
             value = out.float().log_softmax(-1).gather(-1, target[..., None])[..., 0].sum(-1)
             greedy = (out.argmax(-1) == target).all(-1)
             for (at, column), logprob, top in zip(part, value.tolist(), greedy.tolist(), strict=True):

@@ -17,6 +17,7 @@ from pyrite.models.hardware import Compute
 from pyrite.models.prefix import common_length, group
 from pyrite.models.rows import Block, DecodeBatch, Keys, Pass, RowReader, layout, reader_of
 from pyrite.models.sampling import GREEDY, Drawing, draw_tokens, uniforms
+from pyrite.models.spread import device_of
 
 ROWS = {"cpu": 160, "cuda": 512, "mps": 64}
 """How many sequences decode at once."""
@@ -414,7 +415,7 @@ def decode_singly(
             drawn[0, tokens[0]] = 0.0
             return drawn
 
-    ids = torch.tensor([list(sequence.prompt)], device=model.device)
+    ids = torch.tensor([list(sequence.prompt)], device=device_of(model))
     holders = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
     before = [holder.generation_config for holder in holders]
     for holder in holders:

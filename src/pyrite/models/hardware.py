@@ -11,6 +11,7 @@ from pyrite.errors import UserError
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16-mixed", "int8"]
+DeviceMap = Literal["one", "auto"]
 ReadingPrecision = Literal["auto", "fp32", "bf16-mixed", "int8"]
 """What can be chosen where a model only reads and writes."""
 
@@ -52,12 +53,16 @@ class Compute:
     device: Device
     precision: Precision
     threads: int = 1
+    device_map: DeviceMap = "one"
+    """auto: a model that is read is spread over all devices (`pyrite.models.spread`)."""
 
     def as_config(self) -> dict[str, Any]:
         """As plain values, for a step's configuration."""
         config = asdict(self)
         if self.threads == 1:
             del config["threads"]
+        if self.device_map == "one":
+            del config["device_map"]
         return config
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -69,12 +74,12 @@ class Compute:
         return torch.autocast(self.device, torch.bfloat16)
 
 
-def choose(precision: ReadingPrecision = "auto") -> Compute:
+def choose(precision: ReadingPrecision = "auto", device_map: DeviceMap = "one") -> Compute:
     """Which device and precision does this machine get? bf16 where the hardware multiplies it natively, else fp32; int8
     only where it is asked for.
 
     Raises:
-        UserError: bf16-mixed or int8 on hardware that does not have it.
+        UserError: bf16-mixed or int8 on hardware that does not have it; int8 spread over devices.
     """
     import torch
 
@@ -84,12 +89,16 @@ def choose(precision: ReadingPrecision = "auto") -> Compute:
         device, fast = "cuda", torch.cuda.is_bf16_supported(including_emulation=False)
     elif torch.backends.mps.is_available():
         device, fast = "mps", False
+    if precision == "int8" and device_map != "one":
+        fix = "leave out one of the two: int8 layers are read where they lie"
+        raise UserError("These options do not go together.", "--precision int8 with --device-map auto", fix)
     if precision == "int8":
         return Compute(checked_for_int8(device), "int8")
     if precision == "bf16-mixed" and not fast:
         detail = f"precision bf16-mixed on a {device} that has no bf16 arithmetic"
         raise UserError("This machine cannot run that precision.", detail, "use precision: fp32 (or auto)")
-    return Compute(device, "fp32" if precision == "fp32" or not fast else "bf16-mixed")
+    precise = precision == "fp32" or not fast
+    return Compute(device, "fp32" if precise else "bf16-mixed", device_map=device_map)
 
 
 def cluster_threads(engine: str) -> int:

@@ -17,10 +17,11 @@ from pyrite.data.keys import label_key
 from pyrite.errors import UserError
 from pyrite.io import local_place
 from pyrite.io.urls import url_of
-from pyrite.models import packaged
+from pyrite.models import empty, packaged, spread
 from pyrite.models.config_file import read_config as read_config
 from pyrite.models.folder import check_model_folder, model_files, refuse_file
 from pyrite.models.hardware import Compute
+from pyrite.models.quantised import unpacked
 from pyrite.models.tokenizer import load_tokenizer as load_tokenizer
 from pyrite.models.whole import load_whole
 from pyrite.steps import Source
@@ -178,7 +179,11 @@ def label_order(config: dict[str, Any], labels: Sequence[str], model_name: str) 
 
 
 def quantisation(compute: Compute) -> Any:
-    """The paper's 4-bit set-up: NF4 without double quantisation, computing in bf16."""
+    """The paper's 4-bit set-up: NF4 without double quantisation, computing in bf16.
+
+    In a group of processes the codes lie in tensors of the dtype that is computed in: they are sharded and gathered as other weights
+    are, cast to that dtype, and in another one the cast would change them.
+    """
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
@@ -190,19 +195,40 @@ def quantisation(compute: Compute) -> Any:
     if compute.device == "mps":
         raise UserError("4-bit training does not run on this device.", compute.device, "train with method: lora")
     dtype = torch.float32 if compute.precision == "fp32" else torch.bfloat16
+    shared = torch.distributed.is_available() and torch.distributed.is_initialized()
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype
-    )
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=False, bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=dtype if shared else torch.uint8,
+    )  # fmt: skip
 
 
 def load_causal(folder: Path, compute: Compute, *, four_bit: bool = False) -> Any:
-    """A causal language model to train, in fp32 weights (4-bit where asked) on the chosen device."""
+    """A causal language model to train, in fp32 weights (4-bit where asked) on the chosen device; or one to read with, spread
+    over all devices, in the number format that it is read in."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
-    model = load_whole(AutoModelForCausalLM, folder, **plain_loading(torch.float32), **extra)
-    return (model if four_bit else model.to(compute.device)).eval()
+    if compute.device_map == "auto":
+        with spread.offload_folder() as offload:
+            options = plain_loading(torch.float32) | spread.spread_options(compute, offload)
+            return spread.remove_with(load_whole(AutoModelForCausalLM, folder, **options), offload).eval()
+    if not four_bit:
+        model = load_or_share(AutoModelForCausalLM, folder)
+        return (model if empty.trains_together() else model.to(compute.device)).eval()
+    extra = {"quantization_config": quantisation(compute), "device_map": {"": compute.device}}
+    return unpacked(load_whole(AutoModelForCausalLM, folder, **plain_loading(torch.float32), **extra)).eval()
+
+
+def load_or_share(auto_class: Any, folder: Path, *, head: Any = "own", **options: Any) -> Any:
+    """A whole model in fp32 on the CPU. Of several processes that train together only the first reads its weights, which are
+    shared out when it is sharded."""
+    import torch
+
+    if empty.loads_nothing():
+        model = empty.empty_model(auto_class, folder, torch.float32, **options)
+        if not empty.has_stored_buffers(model):
+            return model
+    return load_whole(auto_class, folder, head=head, **plain_loading(torch.float32), **options)
 
 
 def takes_segments(model: Any) -> bool:
@@ -230,6 +256,8 @@ def for_generation(model: Any, compute: Compute) -> tuple[Any, Compute]:
         from pyrite.models.int8 import with_int8_layers
 
         return with_int8_layers(model).eval(), compute
+    if compute.device_map == "auto":
+        return model.eval(), Compute(compute.device, "fp32", device_map="auto")
     if compute.precision == "fp32" or getattr(model, "quantization_method", None) is not None:
         return model.eval(), compute
     return model.to(torch.bfloat16).eval(), Compute(compute.device, "fp32")
@@ -246,10 +274,10 @@ def load_classifier(
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    spread.check_spread(compute, "A classifier")
+
     config = read_config(folder)
-    extra: dict[str, Any] = (
-        {"quantization_config": quantisation(compute), "device_map": {"": compute.device}} if four_bit else {}
-    )
+    extra: dict[str, Any] = {}
     has_head = any("SequenceClassification" in name for name in config.get("architectures") or [])
     if has_head:
         order = label_order(config, labels, str(folder))
@@ -259,15 +287,16 @@ def load_classifier(
         extra |= {"label2id": {label: index for index, label in enumerate(labels)}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = load_whole(
-            AutoModelForSequenceClassification,
-            folder,
-            head="own" if has_head else "fresh",
-            **plain_loading(torch.float32),
-            **extra,
-        )
+        kind: Any = "own" if has_head else "fresh"
+        if four_bit:
+            extra |= {"quantization_config": quantisation(compute), "device_map": {"": compute.device}}
+            options = plain_loading(torch.float32) | extra
+            model = unpacked(load_whole(AutoModelForSequenceClassification, folder, head=kind, **options))
+        else:
+            model = load_or_share(AutoModelForSequenceClassification, folder, head=kind, **extra)
+            model = model if empty.trains_together() else model.to(compute.device)
     model.config.pad_token_id = load_tokenizer(folder).pad_token_id
-    return (model if four_bit else model.to(compute.device)).eval(), order
+    return model.eval(), order
 
 
 def stored_dtype(folder: Path) -> Any:
@@ -294,7 +323,8 @@ def quiet_libraries() -> None:
     import warnings
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for name in ("transformers", "accelerate.big_modeling"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     warnings.filterwarnings("ignore", message="Could not find a config file", module="peft")
     import transformers

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyrite.models.rows import Pass, layout, reader_of
+from pyrite.models.spread import device_of
 from pyrite.models.template import PINNED_DATE, chat_with_answers, has_pinned_date, opening_ids, render_chat
 from pyrite.models.work import BATCH_TOKENS, HEAD_ROWS, ReportProgress
 from pyrite.records import Chat, Text
@@ -116,7 +117,7 @@ def text_nlls(
     nats, tokens, n_bytes = [0.0] * len(rows), [0] * len(rows), [0] * len(rows)
     with torch.inference_mode():
         read = HiddenStates(model)
-        size = batch_tokens or BATCH_TOKENS[model.device.type]
+        size = batch_tokens or BATCH_TOKENS[device_of(model).type]
         at = 0
         while at < len(pieces):
             batch = [pieces[at]]
@@ -135,7 +136,7 @@ def text_nlls(
                         owner.append(of)
                         n_bytes[of] += rows[of].bytes[place]
                 offset += end - start
-            step = HEAD_ROWS[model.device.type]
+            step = HEAD_ROWS[device_of(model).type]
             for first in range(0, len(places), step):
                 logits = read.logits(hidden[torch.tensor(places[first : first + step], device=hidden.device)]).float()
                 goal = torch.tensor(target[first : first + step], device=hidden.device)
@@ -163,7 +164,8 @@ class HiddenStates:
         import torch
 
         if self.reader is None:
-            out = [self.model(torch.tensor([row], device=self.model.device), use_cache=False).logits[0] for row in rows]
+            device = device_of(self.model)
+            out = [self.model(torch.tensor([row], device=device), use_cache=False).logits[0] for row in rows]
             return torch.cat(out)
         flat = torch.tensor([token for row in rows for token in row], device=self.reader.device)
         positions = torch.cat([torch.arange(len(row), device=self.reader.device) for row in rows])

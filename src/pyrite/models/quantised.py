@@ -95,3 +95,12 @@ def as_plain_weights(model: Any) -> Any:
     plain = model.dequantize()
     plain.is_loaded_in_4bit = plain.is_loaded_in_8bit = False
     return plain
+
+
+def unpacked(model: Any) -> Any:
+    """A 4-bit model to train, whose weights stay as they are: on CPUs with bf16 arithmetic bitsandbytes repacks them at the first
+    pass without gradients, and a repacked layer neither gives gradients nor is sharded."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model

@@ -25,6 +25,7 @@ import numpy as np
 
 from pyrite.errors import UserError
 from pyrite.models.prepack import Prepacked
+from pyrite.models.spread import device_of, is_spread
 
 NAME = "pyrite_rows"
 """Our attention function's name in the model library."""
@@ -283,6 +284,20 @@ class Unreadable(Exception):
     """Why a model cannot be read row by row. Never reaches a user: the library's own forward pass reads it instead."""
 
 
+def can_be_read(model: Any) -> str:
+    """Why can this model not be read row by row? Empty: it can."""
+    try:
+        RowReader(model)
+    except Unreadable as error:
+        return str(error)
+    return ""
+
+
+def take_as_readable(model: Any) -> None:
+    """Trust that this model can be read row by row: another process, which has its weights, has compared."""
+    COMPARED.add(model.get_base_model() if hasattr(model, "get_base_model") else model)
+
+
 def reader_of(model: Any, *, prepack: bool = True) -> "RowReader | None":
     """The model's row-wise reader; None where only the library's own forward pass can read it. One that lives as long
     as the model is trained has no use for laid-out weights (`prepack`)."""
@@ -315,6 +330,9 @@ class RowReader:
         kinds = [settings for settings in (rope, *rope.values()) if isinstance(settings, dict)]
         if any((kind.get("rope_type") or kind.get("type")) in LENGTH_BOUND_ROPE for kind in kinds):
             raise Unreadable(f"{type(model).__name__} chooses its positions by the longest row of a batch")
+        head = model.get_output_embeddings()
+        if head is not None and is_spread(model) and head.weight.device.type == "meta":
+            raise Unreadable("its output matrix lies in memory or on disk between two passes")
         if model not in COMPARED:
             self.compare()
             COMPARED.add(model)
@@ -322,7 +340,7 @@ class RowReader:
     @property
     def device(self) -> Any:
         """Where the model is."""
-        return self.body.device
+        return device_of(self.model)
 
     @property
     def head(self) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrite.errors import UserError
+from pyrite.models import empty, spread
 from pyrite.models.config_file import read_config, refuse_pointer, whereabouts
 from pyrite.models.quantised import UNQUANTISED, as_plain_weights, check_quantisation, quantisation_in
 from pyrite.models.stored import BUFFERS, check_codes, check_integers, check_shards_of_training, some, stored_tensors
@@ -89,10 +90,13 @@ def check_numbers(folder: Path, model: Any) -> None:
     """
     import torch
 
+    if empty.loads_nothing():  # the first process looks
+        return
     broken = [
         name
-        for name, weight in model.named_parameters()
-        if weight.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+        for name, weight in (spread.weights_at_hand(model) if spread.is_spread(model) else model.named_parameters())
+        if not hasattr(weight, "quant_state")  # codes, whatever the dtype that they lie in
+        and weight.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
         and weight.numel()
         and not all(bound.isfinite() for bound in weight.detach().aminmax())
     ]

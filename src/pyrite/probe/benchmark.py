@@ -178,7 +178,7 @@ class Benchmark:
             "task": self.name.removeprefix(PREFIX),
             "seed": self.config.seed,
             "lm_eval": importlib.metadata.version("lm-eval"),
-            "compute": hardware.choose(self.config.precision).as_config(),
+            "compute": hardware.choose(self.config.precision, self.config.device_map).as_config(),
             "settings": {
                 "num_fewshot": self.config.num_fewshot,
                 "items": self.config.items,

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pyrite.config_base import ENGINE, CallConfig, ConfigBase
 from pyrite.errors import UserError
-from pyrite.models.hardware import ReadingPrecision
+from pyrite.models.hardware import DeviceMap, ReadingPrecision
 
 
 class ProbeOptions(ConfigBase):
@@ -56,6 +56,10 @@ class ProbeOptions(ConfigBase):
     precision: ReadingPrecision = Field(
         "auto",
         description="auto: bf16 where the hardware has it. int8: on a CPU, rounded linear layers, quicker than fp32",
+    )
+    device_map: DeviceMap = Field(
+        "one",
+        description="auto: spread a language model over all GPUs of the machine, its memory and its disk (perplexity, written answers, harness tasks)",
     )
     max_tokens: int = Field(512, ge=8, description="longer rows are cut here (perplexity: read in pieces of this size)")
     max_new_tokens: int | None = Field(None, ge=1, description="answers are cut here; by default the task's standard")

@@ -123,7 +123,7 @@ class GenerativeProbe:
             inputs["endpoint"] = self.endpoint(self.config.base_url, subject.name)
         else:
             inputs["base"] = model_input(subject, self.name)
-            chosen["compute"] = hardware.choose(self.config.precision).as_config()
+            chosen["compute"] = hardware.choose(self.config.precision, self.config.device_map).as_config()
         return Step(ANSWERS, chosen, inputs, label=f"{subject.name}: {self.name}")
 
     def step(self, subject: ModelUnderTest) -> Step:

@@ -13,6 +13,7 @@ from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, file_hash, open_records, read_settings, stored_options, with_split
 from pyrite.models import hardware, load
+from pyrite.models.hardware import Compute
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.int8_check import changed_note
 from pyrite.probe.predict import PREDICT
@@ -91,7 +92,7 @@ class LabelTask:
             "labels": labels,
             "by": "head" if has_head else "words",
             "reads": "prompt" if load.is_causal(ref.folder) else "pair",
-            "compute": hardware.choose(self.config.precision).as_config(),
+            "compute": self.compute().as_config(),
             "max_tokens": self.config.max_tokens,
             "four_bit": False,
             "seed": 0,
@@ -100,6 +101,18 @@ class LabelTask:
             chosen["on_bad_row"] = "skip"
         inputs: dict[str, Step | Source] = {"base": Source(str(ref.folder), ref.identity), "items": self.items}
         return Step(PREDICT, chosen, inputs, label=f"{subject.name}: {self.name}")
+
+    def compute(self) -> Compute:
+        """What the model is read with.
+
+        Raises:
+            UserError: it would be spread over devices.
+        """
+        if self.config.device_map != "one":
+            detail = f"{self.name}, with --device-map auto"
+            fix = "ask it by itself without --device-map; perplexity, written answers and harness tasks take it"
+            raise UserError("A task of labels is asked on one device.", detail, fix)
+        return hardware.choose(self.config.precision)
 
     def read(self, store: Store, step: Step) -> Result:
         """The model's answers, scored."""

@@ -204,7 +204,7 @@ class Perplexity:
             "on_bad_row": self.config.on_bad_row,
             **read_settings(self.config, mapping("--roles", self.config.roles)),
             "max_tokens": self.config.max_tokens,
-            "compute": hardware.choose(self.config.precision).as_config(),
+            "compute": hardware.choose(self.config.precision, self.config.device_map).as_config(),
         }
         if self.config.skip:
             chosen["skip"] = self.config.skip

@@ -11,6 +11,7 @@ from pyrite.repair.rows import replay_files
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
 from pyrite.repair.source_model import SourceModel
 from pyrite.repair.weights import METHODS as WEIGHT_METHODS
+from pyrite.steps.launch import check_processes, current
 from pyrite.train.settings import LoraSettings
 
 ALPHAS = (0.15, 0.3, 0.5, 0.7, 0.85)
@@ -79,8 +80,12 @@ def check_sides(config: RepairConfig, *, trains: bool, has_base: bool = False) -
         if is_set_flag and config.before is None and (trains or not has_base):
             fix = "--before MODEL: the model before the harmful training"
             raise UserError("This needs the model before.", flag, fix)
-    if config.kl_to == "before" and config.processes > 1:
-        raise UserError("KL to the model before is for one process.", "--processes", "--processes 1")
+    if config.kl_to == "before" and check_processes(config.processes) > 1:
+        fix = "one process: --processes 1, without torchrun"
+        raise UserError("KL to the model before is for one process.", "--kl-to before", fix)
+    if not trains and current() is not None:
+        detail = f"--method {config.method}, started by torchrun"
+        raise UserError("This method trains nothing.", detail, "start it once: pyrite repair …")
 
 
 def check_weights(config: RepairConfig, harmed: SourceModel, forgetter: SourceModel | None, *, trains: bool) -> None:
@@ -151,7 +156,11 @@ def settings_of(config: RepairConfig) -> RepairSettings:
     if config.method not in WEIGHT_METHODS:
         check_method(config.method)
         resolve_method(config.method, options)
-    shared_names = set(RepairSettings.model_fields) & set(type(config).model_fields) - {"training", "guard"}
+    shared_names = set(RepairSettings.model_fields) & set(type(config).model_fields) - {
+        "training",
+        "guard",
+        "processes",
+    }
     named = ("learning_rate", "weight_decay", "max_grad_norm", "warmup", "schedule", "optimizer")
     lora = RepairTraining().lora.model_dump() | {"rank": config.lora_rank, "alpha": config.lora_alpha}
     guard = {
@@ -163,6 +172,7 @@ def settings_of(config: RepairConfig) -> RepairSettings:
         )
         return RepairSettings(
             **{name: getattr(config, name) for name in sorted(shared_names)},
+            processes=check_processes(config.processes),
             options=options,
             training=training,
             guard=GuardSettings(**guard, gates=config.guard_gate),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from pyrite.config_base import CallConfig, ConfigBase
-from pyrite.models.hardware import PrecisionChoice
+from pyrite.models.hardware import DeviceMap, PrecisionChoice
 from pyrite.probe.config import ProbeOptions
 from pyrite.repair.settings import GuardSettings, RepairSettings, RepairTraining
 
@@ -48,6 +48,10 @@ class RepairOptions(ConfigBase):
     )
     seed: int = Field(0, ge=0, description="seed of the division of rows, of training, of sampling and of intervals")
     precision: PrecisionChoice = Field("auto", description="auto: bf16 where the hardware has it")
+    device_map: DeviceMap = Field(
+        "one",
+        description="auto: the scorecard's models are spread over all GPUs of the machine, its memory and its disk",
+    )
 
     method: str = Field(
         RepairSettings().method,
@@ -89,7 +93,11 @@ class RepairOptions(ConfigBase):
     part: Literal["answers", "all"] | None = field_like(RepairSettings, "part")
     chat_template_kwargs: tuple[str, ...] = field_like(ProbeOptions, "chat_template_kwargs")
     pack_tokens: int = field_like(RepairSettings, "pack_tokens")
-    processes: int = field_like(RepairSettings, "processes")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        description="processes that share the model by FSDP, one a GPU (they write no guard's answers) [1; under torchrun, as many as it starts]",
+    )
     adapter: Literal["merge", "keep"] = field_like(RepairSettings, "adapter")
     save: Literal["merged", "adapter"] = field_like(RepairSettings, "save")
 

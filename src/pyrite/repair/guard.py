@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import orjson
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from pyrite.conditions import HOLDS
@@ -24,10 +23,13 @@ from pyrite.models.hardware import Compute
 from pyrite.models.rows import RowReader
 from pyrite.repair.objective import FORGET, REPLAY, RepairObjective
 from pyrite.repair.settings import GUARD_VALUES, GuardSettings, guard_gates
-from pyrite.train import sharded
-from pyrite.train.packed import PackedTrainer, normalisers_of, packs_of, put_weights, trained_weights
+from pyrite.train import peers, sharded
+from pyrite.train.packed import PackedTrainer, normalisers_of, packs_of
 from pyrite.train.rows import TrainingRow
+from pyrite.train.stored_weights import file_of, has_weights, read_weights, write_weights
 
+BEST = "best"
+"""In a checkpoint: the best safe checkpoint's weights."""
 RULE = "the safe point, start included, with the lowest objective on the guard's rows"
 
 
@@ -154,7 +156,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         if state.global_step:
             self.restore(Path(args.output_dir) / f"checkpoint-{state.global_step}")
             return
-        if sharded.is_first():
+        if peers.is_first():
             shutil.rmtree(self.folder, ignore_errors=True)
         self.look(0, control)
 
@@ -169,7 +171,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """What the guard knows goes into the checkpoint: measurements, and the best safe checkpoint's weights."""
-        if not sharded.is_first():
+        if not peers.is_first():
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         record = {
@@ -184,9 +186,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         }
         with atomic_write(folder / "guard.json") as part:
             Path(part).write_bytes(orjson.dumps(record))
-        best = self.folder / f"{self.state.best}.safetensors"
-        if best.is_file():
-            shutil.copyfile(best, folder / "best.safetensors")
+        copy_weights(self.folder / str(self.state.best), folder / BEST)
 
     def restore(self, checkpoint: Path) -> None:
         """Take up what a checkpoint knows."""
@@ -197,12 +197,11 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         self.tokens, self.since = record["tokens"], record["since"]
         self.read, self.looked_at = record["read"], record["looked_at"]
         self.first_repetitions = record["first_repetitions"]
-        if not sharded.is_first():
+        if not peers.is_first():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        if (checkpoint / "best.safetensors").is_file():
-            shutil.copyfile(checkpoint / "best.safetensors", self.folder / f"{self.state.best}.safetensors")
+        copy_weights(checkpoint / BEST, self.folder / str(self.state.best))
 
     def look(self, step: int, control: Any) -> None:
         """Takes one measurement, judges it, and stops the training at a breach."""
@@ -212,7 +211,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         was = model.training
         model.eval()
         with torch.no_grad():
-            measured = sharded.agreed(self.measure(step))
+            measured = peers.agreed(self.measure(step))
         sharded.shard_again(self.trainer.model)
         model.train(was)
         if step and (breach := breach_of(measured, self.state.looks[0], self.settings)):
@@ -223,16 +222,14 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         if measured.breach is None and (step == 0 or measured.objective < self.state.best_checkpoint().objective):
             self.state.best = step
             if step:
-                self.keep(step, trained_weights(model))
+                self.keep(step, model)
 
-    def keep(self, step: int, weights: dict[str, torch.Tensor]) -> None:
+    def keep(self, step: int, model: Any) -> None:
         """Write the best safe checkpoint's weights in the place of the one before."""
-        if not sharded.is_first():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for old_file in self.folder.glob("*.safetensors"):
-            old_file.unlink()
-        save_file(weights, self.folder / f"{step}.safetensors")
+        with peers.first_goes_first():
+            if peers.is_first():
+                shutil.rmtree(self.folder, ignore_errors=True)
+        write_weights(model, self.folder / str(step))
 
     def measure(self, step: int) -> GuardMeasurement:
         """The values of one look."""
@@ -268,7 +265,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         from pyrite.models.sampling import Drawing
 
         prompts = self.watched.prompts[: self.settings.answers]
-        if not prompts or sharded.world_size() > 1:  # writing reads the model outside of the root's forward pass
+        if not prompts or peers.world_size() > 1:  # writing reads the model outside of the root's forward pass
             return []
         written = generate(
             reader.model, prompts, max_new_tokens=self.settings.answer_tokens, end_ids=self.watched.end_ids,
@@ -290,5 +287,13 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         """Put the best safe checkpoint's weights into the model; False where that is the start, to which nothing was kept."""
         if self.state.best == 0:
             return False
-        put_weights(model, load_file(self.folder / f"{self.state.best}.safetensors"))
+        read_weights(model, self.folder / str(self.state.best))
         return True
+
+
+def copy_weights(source: Path, target: Path) -> None:
+    """Copy what `write_weights` wrote, if anything."""
+    if file_of(source).is_file():
+        shutil.copyfile(file_of(source), file_of(target))
+    elif has_weights(source):
+        shutil.copytree(source, target)

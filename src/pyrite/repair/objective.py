@@ -7,18 +7,23 @@ What a model says of rows is an objective's `forward`: of a language model, the 
 the vocabulary's matrix. A classifier fits into the same words (`repair.classifier`), one target a row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 
+from pyrite.io import atomic_write
 from pyrite.models.hardware import Compute
 from pyrite.models.head import ReferenceStates as Teacher
 from pyrite.models.head import entropy, fused, soft, token_stats
 from pyrite.repair.losses import control_vector
 from pyrite.repair.methods import LossWeights, Method
-from pyrite.repair.reference import Forward, Outputs, Reference, forward_tokens
+from pyrite.repair.reference import Forward, Outputs, Reference, See, forward_tokens
+from pyrite.train import peers
 from pyrite.train.packed import Normalisers, Trained, packs_of
 from pyrite.train.rows import TrainingRow
 
@@ -251,15 +256,30 @@ def of_roles(pack: Outputs, roles: tuple[str, ...]) -> tuple[list[TrainingRow], 
 
 
 def frozen_values(
-    module: Trained, rows: Sequence[TrainingRow], pack_tokens: int, compute: Compute, forward: Forward = forward_tokens
+    see: See, rows: Sequence[TrainingRow], pack_tokens: int, compute: Compute, forward: Forward = forward_tokens
 ) -> Frozen:
     """Each row's log-likelihood (nats, over its learned tokens) under the model before its first step."""
     row_logp: dict[tuple[str, int], float] = {}
-    head = module.reader.head
+
+    def sums_of(pack: Sequence[TrainingRow], reader: Any) -> list[float]:
+        outputs, head = forward(reader, pack, None), reader.head
+        logp = token_stats(outputs.states, head.weight, head.bias, outputs.targets).logp
+        return [float(value) for value in logp.new_zeros(len(pack)).index_add(0, outputs.owner, logp)]
+
     with torch.no_grad(), compute.autocast():
         for pack in packs_of(rows, pack_tokens):
-            outputs = forward(module.reader, pack, None)
-            logp = token_stats(outputs.states, head.weight, head.bias, outputs.targets).logp
-            sums = logp.new_zeros(len(pack)).index_add(0, outputs.owner, logp)
-            row_logp |= {(row.role, row.number): float(value) for row, value in zip(pack, sums, strict=True)}
+            sums = see(pack, partial(sums_of, pack))
+            row_logp |= {(row.role, row.number): value for row, value in zip(pack, sums, strict=True)}
     return Frozen(row_logp)
+
+
+def stored_values(file: Path, compute: Callable[[], Frozen]) -> Frozen:
+    """Values that several processes compute together at the start of a training, and find on disk when it goes on."""
+    if not peers.agreed(file.is_file()):
+        computed = compute()
+        if peers.is_first():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(file) as part:
+                Path(part).write_bytes(orjson.dumps([[*key, value] for key, value in computed.rows.items()]))
+        peers.wait_for_all()
+    return Frozen({(role, number): value for role, number, value in orjson.loads(file.read_bytes())})

@@ -8,12 +8,14 @@ matrix, memory-mapped: hidden states, since logits would take the vocabulary's s
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from pyrite.models.hardware import Compute
+from pyrite.train import peers
 from pyrite.train.packed import Normalisers, Objective, Trained, flatten, hidden_states, packs_of
 from pyrite.train.rows import TrainingRow
 
@@ -37,6 +39,15 @@ class Outputs:
 
 Forward = Callable[[Any, Sequence[TrainingRow], int | None], Outputs]
 """forward(reader, rows, layer): the outputs of rows; `layer` None: after the last one."""
+
+
+See = Callable[[Sequence[TrainingRow], Callable[[Any], Any]], Any]
+"""see(rows, look): what look(reader) sees while the model's weights are whole, for the time of a pass over `rows`."""
+
+
+def see_alone(reader: Any) -> See:
+    """How a process alone looks at its model."""
+    return lambda rows, look: look(reader)
 
 
 def forward_tokens(reader: Any, rows: Sequence[TrainingRow], layer: int | None = None) -> Outputs:
@@ -169,12 +180,13 @@ def memory_mapped(file: Path, width: int) -> torch.Tensor:
 
 def write_reference(
     reader: Any, rows: Sequence[TrainingRow], folder: Path, *, pack_tokens: int, compute: Compute, layer: int | None = None,
-    forward: Forward = forward_tokens,
+    forward: Forward = forward_tokens, see: See | None = None,
 ) -> CachedReference:  # fmt: skip
     """Compute the states of these rows (those that predict learned tokens) with the model as it is now, once.
 
     In the number format of the matrix products, which is what the loss would see anyway. A folder that an earlier
-    attempt finished is read as it is: the caller keeps one folder for one model and one list of rows.
+    attempt finished is read as it is: the caller keeps one folder for one model and one list of rows. `see` is how several
+    processes look at the model that they share: all compute, the first writes.
     """
     from safetensors.torch import save_file
 
@@ -185,19 +197,36 @@ def write_reference(
         spans[row.role, row.number] = (size, size + row.targets)
         size += row.targets
     width = int(reader.head.weight.shape[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "complete").is_file():
-        states = torch.empty(size, width, dtype=dtype)
+    see = see_alone(reader) if see is None else see
+
+    def states_of(pack: Sequence[TrainingRow], whole: Any) -> torch.Tensor:
+        return forward(whole, pack, layer).states.to(dtype).cpu()
+
+    if not peers.agreed((folder / "complete").is_file()):
+        states = torch.empty(size if peers.is_first() else 0, width, dtype=dtype)
         with torch.no_grad(), compute.autocast():
             for pack in packs_of(list(rows), pack_tokens):
-                hidden = forward(reader, pack, layer).states.to(dtype).cpu()
+                hidden = see(pack, partial(states_of, pack))
                 start = 0
-                for row in pack:
+                for row in pack if peers.is_first() else ():
                     states[slice(*spans[row.role, row.number])] = hidden[start : start + row.targets]
                     start += row.targets
-        save_file({"x": states}, folder / STATES)
-        save_file({"x": reader.head.weight.detach().to(dtype).cpu().contiguous()}, folder / HEAD)
-        if reader.head.bias is not None:
-            save_file({"x": reader.head.bias.detach().float().cpu().contiguous()}, folder / BIAS)
-        (folder / "complete").touch()
+        head = see(rows[:1], lambda whole: copied(whole.head, dtype))
+        if peers.is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({"x": states}, folder / STATES)
+            for name, tensor in head.items():
+                save_file({"x": tensor}, folder / name)
+            (folder / "complete").touch()
+        peers.wait_for_all()
     return CachedReference(folder, spans, width, reader.device)
+
+
+def copied(head: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """An output matrix and its bias, under the names of their files, as copies: in the first of several processes alone."""
+    if not peers.is_first():
+        return {}
+    tensors = {HEAD: head.weight.detach().to("cpu", dtype, copy=True).contiguous()}
+    if head.bias is not None:
+        tensors[BIAS] = head.bias.detach().to("cpu", torch.float32, copy=True).contiguous()
+    return tensors

@@ -33,7 +33,7 @@ SIDES = ("replay", "forget")
 """The held-out rows of either side may stand for what was lost or gained, by these names."""
 SHARED = (
     *("items", "skip", "max_new_tokens", "judge_url", "judge_model", "judge_votes", "judge_key_variable"),
-    *("margin", "seed", "precision", "max_tokens", "on_bad_row", "chat_template_kwargs"),
+    *("margin", "seed", "precision", "device_map", "max_tokens", "on_bad_row", "chat_template_kwargs"),
 )
 """Options that mean here what they mean in `pyrite probe`."""
 

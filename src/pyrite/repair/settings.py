@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pyrite.conditions import OPERATORS, parse_condition
 from pyrite.config_base import ConfigBase
 from pyrite.errors import UserError
-from pyrite.train.settings import LoraSettings, OptimSettings
+from pyrite.train.settings import NOT_PAGED, LoraSettings, OptimSettings
 
 GUARD_VALUES = ("replay_nats", "forget_nats", "kl", "entropy", "repetition")
 """What a guard's look measures."""
@@ -133,6 +133,6 @@ class RepairSettings(ConfigBase):
             raise ValueError("give tokens or steps, not both")
         if self.save == "adapter" and self.training.method == "full":
             raise ValueError("save: adapter needs training.method lora or qlora")
-        if self.processes > 1 and (self.training.method == "qlora" or self.training.optimizer == "paged_adamw_32bit"):
-            raise ValueError("several processes need training.method lora or full, and an optimizer that is not paged")
+        if self.processes > 1 and self.training.optimizer == "paged_adamw_32bit":
+            raise ValueError(NOT_PAGED)
         return self

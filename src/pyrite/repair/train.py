@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io import atomic_write
 from pyrite.models import load
 from pyrite.models.hardware import Compute
 from pyrite.repair.cost import NOTHING
@@ -22,9 +21,10 @@ from pyrite.steps import Context, StepType
 from pyrite.train import adapters
 
 if TYPE_CHECKING:
+    from pyrite.repair.at_start import AtStart
     from pyrite.repair.guard import Guard
     from pyrite.repair.objective import RepairObjective
-    from pyrite.repair.reference import Reference
+    from pyrite.repair.reference import Reference, See
     from pyrite.train.packed import Trained
 
 
@@ -136,8 +136,10 @@ def unlearn_step(context: Context) -> None:
 def train(task: RepairTask) -> Repaired:
     """Take the steps under the guard."""
     from pyrite.repair import cost
+    from pyrite.repair.at_start import AtStart
     from pyrite.repair.objective import RepairObjective
     from pyrite.repair.reference import AdapterDisabledReference
+    from pyrite.train import peers
     from pyrite.train.cost import model_shape
     from pyrite.train.packed import Trained, fit_packed
 
@@ -150,16 +152,17 @@ def train(task: RepairTask) -> Repaired:
     )
     module = Trained(model, objective, task.model_type.reader(model, task.tokenizer))
     steps = plan_steps(task.rows, task.settings, objective.reads(), task.seed)
+    start = AtStart(task.compute) if peers.world_size() > 1 else None
     reference_rows = [
-        *attach_references(task, module, objective, steps),
-        *attach_first_values(task, module, objective, steps),
+        *attach_references(task, module, objective, steps, start),
+        *attach_first_values(task, module, objective, steps, start),
     ]
     reference_rows += read_before
     guard = guard_of(task, model, objective)
     prepared = time.monotonic() - began
     ended = fit_packed(
         module, steps, optim=task.settings.training, pack_tokens=task.pack_tokens, compute=task.compute, seed=task.seed,
-        context=task.context, callbacks=[guard] if guard else [], report_to=task.context.config.get("report_to", ()),
+        context=task.context, callbacks=[callback for callback in (start, guard) if callback is not None], report_to=task.context.config.get("report_to", ()),
     )  # fmt: skip
     spent = cost.spent(
         model_shape(model), steps[: ended.steps], task.settings, objective,
@@ -193,12 +196,15 @@ def layer_of(method: Method, model: Any) -> int | None:
 
 
 def attach_references(
-    task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
+    task: RepairTask,
+    module: "Trained",
+    objective: "RepairObjective",
+    steps: Sequence[Sequence[Any]],
+    start: "AtStart | None",
 ) -> Sequence[Any]:
     """Give the objective its reference, for the loss and for the guard's KL: live with the adapter disabled, or cached on
-    disk. Returns the rows that were read for it, each time they were."""
-    from pyrite.repair.reference import AdapterDisabledReference, EqualPasses, write_reference
-    from pyrite.train import sharded
+    disk, at the `start` of the training of several processes. Returns the rows that are read for it, each time they are."""
+    from pyrite.repair.reference import AdapterDisabledReference, EqualPasses, see_alone, write_reference
 
     method, training, reader, layer = task.method, task.settings.training, module.reader, objective.layer
     in_loss = (
@@ -214,7 +220,7 @@ def attach_references(
             else AdapterDisabledReference(module.model, reader, layer, forward=task.model_type.forward)
         )
         objective.reference = live
-        if sharded.world_size() > 1:
+        if start is not None:
             module.objective = EqualPasses(objective, live, len(objective.asks()))
         return []
     roles = {"replay"} | ({"forget"} if method.teacher == "reference" else set())
@@ -225,12 +231,17 @@ def attach_references(
         "compute": task.compute,
         "forward": task.model_type.forward,
     }
-    with sharded.first_goes_first():
-        objective.last = objective.reference = write_reference(reader, rows, folder / "last", **options)
-        if layer is None:
-            return rows
-        objective.reference = write_reference(reader, rows, folder / "layer", **options, layer=layer)
-    return [*rows, *rows]
+
+    def read(see: "See") -> None:
+        objective.last = objective.reference = write_reference(reader, rows, folder / "last", **options, see=see)
+        if layer is not None:
+            objective.reference = write_reference(reader, rows, folder / "layer", **options, layer=layer, see=see)
+
+    if start is None:
+        read(see_alone(reader))
+    else:
+        start.readings.append(read)
+    return rows if layer is None else [*rows, *rows]
 
 
 def keep_to_before(task: RepairTask) -> "tuple[Reference | None, Sequence[Any]]":
@@ -260,16 +271,31 @@ def keep_to_before(task: RepairTask) -> "tuple[Reference | None, Sequence[Any]]"
 
 
 def attach_first_values(
-    task: RepairTask, module: "Trained", objective: "RepairObjective", steps: Sequence[Sequence[Any]]
+    task: RepairTask,
+    module: "Trained",
+    objective: "RepairObjective",
+    steps: Sequence[Sequence[Any]],
+    start: "AtStart | None",
 ) -> Sequence[Any]:
-    """Give the objective what the model as given says of whole forget rows, where the method compares with it. Returns
-    the rows that were read for it."""
-    from pyrite.repair.objective import frozen_values
+    """Give the objective what the model as given says of whole forget rows, where the method compares with it: at the
+    `start` of the training of several processes. Returns the rows that are read for it."""
+    from pyrite.repair.objective import frozen_values, stored_values
+    from pyrite.repair.reference import see_alone
 
     if not task.method.reference or task.method.kind not in ("row", "pair"):
         return []
     rows = once([*(row for step in steps for row in step), *task.rows.guard], {"forget", "preferred"})
-    objective.frozen = frozen_values(module, rows, task.pack_tokens, task.compute, task.model_type.forward)
+
+    def read(see: "See") -> Any:
+        return frozen_values(see, rows, task.pack_tokens, task.compute, task.model_type.forward)
+
+    def read_once(see: "See") -> None:
+        objective.frozen = stored_values(task.context.checkpoint / "reference" / "rows.json", lambda: read(see))
+
+    if start is None:
+        objective.frozen = read(see_alone(module.reader))
+    else:
+        start.readings.append(read_once)
     return rows
 
 
@@ -291,44 +317,32 @@ def guard_of(task: RepairTask, model: Any, objective: "RepairObjective") -> "Gua
     return Guard(task.settings.guard, watched, objective, task.compute, task.context.checkpoint / "points")
 
 
-TOLD, TRAINED = "trained.json", "trained.safetensors"
-"""In a checkpoint: what several processes leave, the weights only where a step was worth keeping."""
-
-
 def train_together(task: RepairTask) -> Repaired:
     """As `train`, in several processes that share the model; the result is a model in this one."""
-    from safetensors.torch import load_file
+    from pyrite.train import together
 
-    from pyrite.train.packed import put_weights
-    from pyrite.train.processes import run_in_processes
-
-    folder = task.context.checkpoint
-    if not (folder / TOLD).is_file():
-        run_in_processes(task.settings.processes, task.compute, train_in_process, task.context)
-    record = orjson.loads((folder / TOLD).read_bytes())
-    if not (folder / TRAINED).is_file():
+    record = together.train_together(task.settings.processes, task.compute, train_in_process, task.context)
+    if not together.left_weights(task.context):
         return Repaired(record, None)
-    model = task.prepare()
-    put_weights(model, load_file(folder / TRAINED))
-    return Repaired(record, model)
+    return Repaired(record, together.take_weights(task.context, task_to_save(task).prepare()))
+
+
+def task_to_save(task: RepairTask) -> RepairTask:
+    """The task as it is prepared to take up trained weights and save them: on the CPU, which a model shared by several GPUs fits
+    into, and without 4-bit codes, which are not saved."""
+    training = task.settings.training
+    plain = training.model_copy(update={"method": "lora" if training.method == "qlora" else training.method})
+    settings = task.settings.model_copy(update={"training": plain})
+    return replace(task, compute=replace(task.compute, device="cpu"), settings=settings)
 
 
 def train_in_process(context: Context) -> None:
-    """What each process does: the training; the first one leaves what is told and the trained weights, whole."""
-    from safetensors.torch import save_file
-
-    from pyrite.train import sharded
-    from pyrite.train.packed import trained_weights
+    """What each process does: the training; all leave their share of the trained weights, the first one the record."""
+    from pyrite.train.together import leave
 
     load.quiet_libraries()
     repaired = train(repair_task_of(context))
-    weights = None if repaired.model is None else trained_weights(repaired.model)
-    if sharded.is_first():
-        (context.checkpoint / TRAINED).unlink(missing_ok=True)
-        if weights is not None:
-            save_file(weights, context.checkpoint / TRAINED)
-        with atomic_write(context.checkpoint / TOLD) as part:  # last: where it lies, the training is over
-            Path(part).write_bytes(orjson.dumps(repaired.record))
+    leave(context, repaired.record, repaired.model)
 
 
 def save_repaired(task: RepairTask, model: Any) -> None:

@@ -10,6 +10,7 @@ from pyrite.errors import UserError
 from pyrite.models import hardware
 from pyrite.outputs import takes_urls
 from pyrite.steps import Done, Progress, RunOptions, Step, for_several_runs, missing_steps, open_store, run_steps
+from pyrite.steps.launch import current
 from pyrite.steps.shard import Shard, ShardDone, refuse_beside_shard, shard_of, steps_left
 from pyrite.study import chat_overlap
 from pyrite.study.cells import Plan
@@ -17,6 +18,7 @@ from pyrite.study.chat_uses import at_hand, check_files, like_pilot
 from pyrite.study.config import StudyConfig
 from pyrite.study.contrasts import answer_primary
 from pyrite.study.costs import cost_table
+from pyrite.study.launched import check_launch
 from pyrite.study.load import load_spec
 from pyrite.study.pilot import Pilot, answer_pilot, check_apart, picked_seeds
 from pyrite.study.plan import make_plan, pilot_spec
@@ -114,6 +116,7 @@ def finish(spec: StudySpec, config: StudyConfig, shard: Shard | None = None) -> 
     store = open_store(config.store)
     steps, compute = planned(spec, config)
     check_refresh(config, steps.steps)
+    check_launch(steps.steps, config)
     writable(config.out / spec.study / "results")
     options = RunOptions(
         workers=worker_count(spec.workers, config, compute),
@@ -233,7 +236,10 @@ def more_seeds(seeds: Sequence[int], text: str, reserved: Sequence[int] = ()) ->
 
 
 def worker_count(in_file: int, config: StudyConfig, compute: hardware.Compute) -> int:
-    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one for each GPU."""
+    """How many processes: as asked, as the file says, as many as the cores are enough for on a CPU, one for each GPU; one
+    where torchrun started it."""
+    if current() is not None:
+        return 1
     cores = max(1, min(hardware.MOST_WORKERS, (os.cpu_count() or 1) // compute.threads))
     return config.workers or in_file or (cores if compute.device == "cpu" else gpu_count(compute))
 

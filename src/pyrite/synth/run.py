@@ -251,7 +251,7 @@ def write_synthetic(config: SynthConfig) -> Synthetic:
     from pyrite.tasks.rows import read_rows
 
     planned = plan_recipe(config)
-    recipe, store = planned.recipe, Store(config.store or default_store())
+    recipe, store = planned.recipe, open_store(config.store)
     run_steps([planned.target], store, run_options(config), Progress(quiet=config.quiet))
     rows_written = read_rows(store.path(planned.target.key) / "rows.jsonl")
     counts = store.read_json(planned.target, "counts.json")

@@ -1,5 +1,6 @@
 """Train a causal language model to write labelled examples, label first (the generator of arXiv 2502.07164)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from pyrite.tasks.prompts import label_first, write_example
 from pyrite.tasks.rows import read_rows
 from pyrite.train import adapters
 from pyrite.train.classifier import check_labels
+from pyrite.train.fit_together import train_and_leave, trained_by
 from pyrite.train.settings import TrainSettings
 
 
@@ -43,10 +45,33 @@ def encode_examples(
     return ids, targets, too_long
 
 
-def train_generator_step(context: Context) -> None:
-    """Step: labelled rows → a generator (whole model or adapters) in the step's folder."""
-    load.quiet_libraries()
-    from pyrite.train.fit import Example, fit
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """A generator that is ready to train, and the examples that it learns to write."""
+
+    model: Any
+    examples: list[Any]
+    pad_id: int
+    settings: TrainSettings
+    summary: dict[str, Any]
+
+    def run(self, context: Context) -> Any:
+        """Train it; the model."""
+        from pyrite.train.fit import fit
+
+        return fit(
+            self.model, self.examples, pad_id=self.pad_id, settings=self.settings,
+            compute=Compute(**context.config["compute"]), seed=context.config["seed"], context=context,
+        )  # fmt: skip
+
+
+def generator_training(context: Context) -> GeneratorTraining:
+    """The training of a step.
+
+    Raises:
+        UserError: rows with unknown labels, a model that cannot be trained.
+    """
+    from pyrite.train.fit import Example
 
     config = context.config
     settings = TrainSettings.model_validate(config["settings"])
@@ -63,18 +88,23 @@ def train_generator_step(context: Context) -> None:
         model = adapters.add_adapter(
             model, settings.lora, "CAUSAL_LM", seed=config["seed"], four_bit=settings.method == "qlora"
         )
-    model = fit(
-        model,
-        [Example(i, t) for i, t in zip(ids, targets, strict=True)],
-        pad_id=tokenizer.pad_token_id,
-        settings=settings,
-        compute=compute,
-        seed=config["seed"],
-        context=context,
-    )
-    adapters.save_trained(model, base, context.out, config["base_name"])
+    examples = [Example(i, t) for i, t in zip(ids, targets, strict=True)]
     summary = {"rows": len(rows), "rows_too_long": too_long, "max_tokens": size}
-    (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    return GeneratorTraining(model, examples, tokenizer.pad_token_id, settings, summary)
+
+
+def train_generator_step(context: Context) -> None:
+    """Step: labelled rows → a generator (whole model or adapters) in the step's folder."""
+    load.quiet_libraries()
+    settings = TrainSettings.model_validate(context.config["settings"])
+    training, model = trained_by(settings, context, generator_training, train_generator_in_process)
+    adapters.save_trained(model, context.inputs["base"], context.out, context.config["base_name"])
+    (context.out / "training.json").write_bytes(orjson.dumps(training.summary, option=orjson.OPT_INDENT_2))
+
+
+def train_generator_in_process(context: Context) -> None:
+    """What each of several processes does."""
+    train_and_leave(context, generator_training)
 
 
 TRAIN_GENERATOR = StepType("train.generator", 2, train_generator_step)

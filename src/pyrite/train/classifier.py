@@ -1,6 +1,7 @@
 """Train a sequence classifier on labelled rows, from a base model or further from a trained one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,15 +16,41 @@ from pyrite.steps import Context, StepType
 from pyrite.tasks.rows import read_rows
 from pyrite.train import adapters
 from pyrite.train.classifier_rows import encode_classifier_rows
+from pyrite.train.fit_together import train_and_leave, trained_by
 from pyrite.train.lower import segments_for, stored_lower
 from pyrite.train.settings import ClassifierSettings
 
 
-def train_classifier_step(context: Context) -> None:
-    """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
-    load.quiet_libraries()
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """A classifier that is ready to train, and the rows that it is trained on."""
+
+    model: Any
+    examples: list[Any]
+    pad_id: int
+    settings: ClassifierSettings
+    rows_cut: int
+    max_tokens: int
+    lower: Any
+
+    def run(self, context: Context) -> Any:
+        """Train it; the model."""
+        from pyrite.train.fit import fit
+
+        return fit(
+            self.model, self.examples, pad_id=self.pad_id, settings=self.settings,
+            compute=Compute(**context.config["compute"]), seed=context.config["seed"], context=context, lower=self.lower,
+        )  # fmt: skip
+
+
+def classifier_training(context: Context) -> ClassifierTraining:
+    """The training of a step.
+
+    Raises:
+        UserError: rows with unknown labels, a model that cannot be trained.
+    """
     from pyrite.models.freeze import freeze
-    from pyrite.train.fit import Example, fit
+    from pyrite.train.fit import Example
 
     config = context.config
     settings = ClassifierSettings.model_validate(config["settings"])
@@ -55,21 +82,28 @@ def train_classifier_step(context: Context) -> None:
     segments: Sequence[list[int] | None] = segments_for(model, encoded) or [None] * len(rows)
     states: Sequence[Any] = [None] * len(rows) if lower is None else lower[1]
     examples = [Example(*row) for row in zip(encoded.ids, classes, segments, states, strict=True)]
-    model = fit(
-        model,
-        examples,
-        pad_id=tokenizer.pad_token_id,
-        settings=settings,
-        compute=compute,
-        seed=config["seed"],
-        context=context,
-        lower=None if lower is None else lower[0],
-    )
-    adapters.save_trained(model, start or base, context.out, config["base_name"])
-    summary: Mapping[str, Any] = {"rows": len(rows), "rows_cut": encoded.cut, "max_tokens": size}
+    injected = None if lower is None else lower[0]
+    return ClassifierTraining(model, examples, tokenizer.pad_token_id, settings, encoded.cut, size, injected)
+
+
+def train_classifier_step(context: Context) -> None:
+    """Step: rows → a trained classifier in the step's folder, with `training.json` on what it was trained on."""
+    load.quiet_libraries()
+    config = context.config
+    settings = ClassifierSettings.model_validate(config["settings"])
+    training, model = trained_by(settings, context, classifier_training, train_classifier_in_process)
+    folder = context.inputs.get("start") or context.inputs["base"]
+    adapters.save_trained(model, folder, context.out, config["base_name"])
+    rows = {"rows": len(training.examples), "rows_cut": training.rows_cut}
+    summary: Mapping[str, Any] = {**rows, "max_tokens": training.max_tokens}
     if settings.freeze:
-        summary = {**summary, "frozen_layers": settings.freeze, "from_stored_states": lower is not None}
+        summary = {**summary, "frozen_layers": settings.freeze, "from_stored_states": training.lower is not None}
     (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+
+
+def train_classifier_in_process(context: Context) -> None:
+    """What each of several processes does."""
+    train_and_leave(context, classifier_training)
 
 
 def check_labels(rows: Sequence[Labelled], labels: Sequence[str]) -> None:

@@ -5,9 +5,6 @@ optimiser, schedule and random states, and only a checkpoint that was written to
 """
 
 import math
-import os
-import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,20 +14,16 @@ from typing import Any
 import numpy as np
 import orjson
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.lower import Injected, padded_states
 from pyrite.steps import Context
+from pyrite.train import peers, sharded
+from pyrite.train.fit_together import HISTORY
 from pyrite.train.settings import OptimSettings, TrainSettings
-
-COMPLETE = "complete"
-
-
-def checkpoint_seconds() -> float:
-    """How often is a checkpoint written? Every five minutes; `$PYRITE_CHECKPOINT_SECONDS` changes it (0: each step)."""
-    return float(os.environ.get("PYRITE_CHECKPOINT_SECONDS", "300"))
+from pyrite.train.watch import last_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +91,52 @@ class Order(torch.utils.data.Sampler[int]):
         )
 
 
-class OrderedTrainer(Trainer):  # type: ignore[misc]
-    """The library's Trainer, reading rows in our order; with `lower`, stored states stand for the lower layers."""
+class SameBatches(torch.utils.data.DataLoader[Any]):
+    """The batches of one process, the same in every process of a group."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of every epoch."""
+        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+
+
+class OrderedTrainer(sharded.ShardedTrainer):
+    """The library's Trainer, reading rows in our order; with `lower`, stored states stand for the lower layers.
+
+    Several processes read the same batches, and each takes its share of every one.
+    """
 
     order: Order
     lower: Injected | None = None
 
+    def get_train_dataloader(self) -> Any:
+        """The library's; of several processes the same in each."""
+        if peers.world_size() == 1:
+            return super().get_train_dataloader()
+        return SameBatches(
+            self.train_dataset, self.args.per_device_train_batch_size, sampler=self.order, collate_fn=self.data_collator
+        )
+
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss of a batch."""
+        """The loss of a batch; of several processes this one's part, as many times as there are processes (their gradients
+        are averaged)."""
         if self.lower is not None:
             self.lower.put(inputs.pop("states"))
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        if peers.world_size() == 1:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        inputs, weight = own_part(inputs)
+        return super().compute_loss(model, inputs, *args, **kwargs) * weight
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.order
+
+
+def own_part(batch: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], float]:
+    """This process's rows of a batch, and what their loss is multiplied by; where there are none, a row that counts for nothing,
+    since all must read."""
+    count, rank = peers.world_size(), peers.rank()
+    rows = len(batch["labels"])
+    chosen = slice(rank, None, count) if rank < rows else slice(0, 1)
+    return {name: values[chosen] for name, values in batch.items()}, float(count) if rank < rows else 0.0
 
 
 def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Tensor]:
@@ -132,43 +157,6 @@ def pad_batch(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, torch.Te
 def padded(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
     """Whole numbers of each row, filled up on the right to the longest [rows, longest]."""
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=filler)
-
-
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Reports progress, asks for a checkpoint every few minutes, and stops cleanly when the time is up."""
-
-    def __init__(self, context: Context, tokens: int, total_tokens: float) -> None:
-        self.context, self.tokens, self.total = context, tokens, total_tokens
-        self.saved = time.monotonic()
-        self.stopped = False
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After each optimiser step."""
-        self.context.report_progress(self.total * state.global_step / max(state.max_steps, 1), self.total, "tokens")
-        ended = state.global_step >= state.max_steps or control.should_training_stop
-        if self.context.expired() and not ended:
-            self.stopped = control.should_save = control.should_training_stop = True
-        elif time.monotonic() - self.saved >= checkpoint_seconds() and not ended:
-            control.should_save = True
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A checkpoint has been written to its end: mark it and drop the one before."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / COMPLETE).touch()
-        self.saved = time.monotonic()
-        for old_folder in Path(args.output_dir).glob("checkpoint-*"):
-            if old_folder != folder:
-                shutil.rmtree(old_folder)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; removes the others."""
-    complete = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).is_file()]
-    newest = max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    for path in folder.glob("checkpoint-*"):
-        if path != newest:
-            shutil.rmtree(path)
-    return newest
 
 
 def arguments_of(
@@ -248,8 +236,9 @@ def fit(
         num_train_epochs=settings.epochs,
         logging_steps=10,
         report_to=[],
+        **sharded.sharding(model),
     )
-    watch = Watch(context, tokens, total)
+    watch = sharded.SharedWatch(context, tokens, total)
     trainer = OrderedTrainer(
         model=model,
         args=arguments,
@@ -262,9 +251,11 @@ def fit(
     trainer.lower = lower
     trainer.order = Order(lengths, settings.batch_size, seed=seed, group=settings.group_by_length)
     without_printers(trainer)
-    resume = last_checkpoint(context.checkpoint)
+    with peers.first_goes_first():
+        resume = last_checkpoint(context.checkpoint)
     with nullcontext() if lower is None else lower.active():
         outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    peers.wait_for_all()
     if watch.stopped:
         raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
     losses = [{"step": log["step"], "loss": log["loss"]} for log in trainer.state.log_history if "loss" in log]
@@ -279,5 +270,6 @@ def fit(
         "steps": trainer.state.global_step,
         "losses": losses,
     }
-    (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
+    if peers.is_first():
+        (context.out / HISTORY).write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
     return trainer.accelerator.unwrap_model(trainer.model).eval()

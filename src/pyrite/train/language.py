@@ -1,6 +1,7 @@
 """Train a language model further: on chats (loss on the answers) or on plain text (loss on all of it)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,16 +81,47 @@ def next_tokens(module: Any, rows: Any, normalisers: Any) -> tuple[Any, dict[str
     return result.total, {}
 
 
-def train_language_step(context: Context) -> None:
-    """Step: rows → a trained whole model, `history.json` and `training.json`."""
-    load.quiet_libraries()
-    from pyrite.train.cost import model_shape
-    from pyrite.train.packed import Trained, fit_packed
+@dataclass(frozen=True)
+class LanguageTraining:
+    """A language model that is ready to train, its steps, and what is told of its rows."""
+
+    model: Any
+    steps: list[list[Any]]
+    settings: TrainSettings
+    rows: int
+    summary: dict[str, Any]
+
+    def run(self, context: Context) -> Any:
+        """Train it: an `Ended`."""
+        from pyrite.train.packed import Trained, fit_packed
+
+        config = context.config
+        return fit_packed(
+            Trained(self.model, next_tokens), self.steps, optim=self.settings, pack_tokens=config["pack_tokens"],
+            compute=Compute(**config["compute"]), seed=config["seed"], context=context,
+        )  # fmt: skip
+
+    def history(self, steps: int, curve: Any) -> dict[str, Any]:
+        """What the training did, for `history.json`."""
+        from pyrite.train.cost import model_shape
+
+        read = [(len(row.ids), row.targets) for step in self.steps for row in step]
+        tokens, targets = (sum(counts_of_rows) for counts_of_rows in zip(*read, strict=True))
+        flops = model_shape(self.model).training(tokens, targets, full=self.settings.method == "full")
+        totals = {"rows": self.rows, "tokens": tokens, "targets": targets, "flops": flops}
+        return {**totals, "steps": steps, "losses": curve}
+
+
+def language_training(context: Context) -> LanguageTraining:
+    """The training of a step.
+
+    Raises:
+        UserError: too few rows, rows of another kind, a model that cannot be trained.
+    """
     from pyrite.train.rows import encode_rows, shuffled
 
     config = context.config
     settings = TrainSettings.model_validate(config["settings"])
-    compute = Compute(**config["compute"])
     base = context.inputs["base"]
     refuse_quantised(base)
     records = read_language(context.inputs["rows"] / config["rows_file"])
@@ -107,41 +139,49 @@ def train_language_step(context: Context) -> None:
         tokenizer, records, PARTS[config["trains"]], longest, long_rows=long_rows,
         on_bad_row=config.get("on_bad_row", "stop"), template_kwargs=config.get("chat_template_kwargs"),
     )  # fmt: skip
-    model = load_to_train(base, compute, settings.method)
+    model = load_to_train(base, Compute(**config["compute"]), settings.method)
     if settings.method != "full":
         model = adapters.add_adapter(
             model, settings.lora, "CAUSAL_LM", seed=config["seed"], four_bit=settings.method == "qlora"
         )
     steps = shuffled(rows, settings.batch_size, settings.epochs, config["seed"])
-    ended = fit_packed(
-        Trained(model, next_tokens),
-        steps,
-        optim=settings,
-        pack_tokens=config["pack_tokens"],
-        compute=compute,
-        seed=config["seed"],
-        context=context,
-    )
-    read = [(len(row.ids), row.targets) for step in steps for row in step]
-    tokens, targets = (sum(counts_of_rows) for counts_of_rows in zip(*read, strict=True))
-    flops = model_shape(ended.model).training(tokens, targets, full=settings.method == "full")
-    history: dict[str, Any] = {
-        "rows": len(rows),
-        "tokens": tokens,
-        "targets": targets,
-        "flops": flops,
-        "steps": ended.steps,
-    }
-    history["losses"] = ended.curve
-    save_full_model(ended.model, base, base, context.out, config["base_name"])
-    (context.out / "took.json").write_bytes(
-        orjson.dumps({"seconds": ended.seconds})
-    )  # apart: it is never the same twice
-    (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
     too_long = counts["longer than max_tokens"]
     refused = counts["read"] - counts["used"] - too_long - counts["no tokens to learn"]
     summary = {"rows": len(records), "rows_too_long": too_long, "rows_refused": refused, **counts}
-    (context.out / "training.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    return LanguageTraining(model, steps, settings, len(rows), summary)
+
+
+def train_language_step(context: Context) -> None:
+    """Step: rows → a trained whole model, `history.json` and `training.json`."""
+    load.quiet_libraries()
+    config, base = context.config, context.inputs["base"]
+    settings = TrainSettings.model_validate(config["settings"])
+    if settings.processes > 1:
+        from pyrite.train.together import take_weights, to_save, train_together
+
+        compute = Compute(**config["compute"])
+        record = train_together(settings.processes, compute, train_language_in_process, context)
+        training = language_training(to_save(context))
+        model = take_weights(context, training.model)
+    else:
+        training = language_training(context)
+        ended = training.run(context)
+        model, record = ended.model, {"steps": ended.steps, "curve": ended.curve, "seconds": ended.seconds}
+    history = training.history(record["steps"], record["curve"])
+    save_full_model(model, base, base, context.out, config["base_name"])
+    seconds = {"seconds": record["seconds"]}  # apart: it is never the same twice
+    (context.out / "took.json").write_bytes(orjson.dumps(seconds))
+    (context.out / "history.json").write_bytes(orjson.dumps(history, option=orjson.OPT_INDENT_2))
+    (context.out / "training.json").write_bytes(orjson.dumps(training.summary, option=orjson.OPT_INDENT_2))
+
+
+def train_language_in_process(context: Context) -> None:
+    """What each of several processes does."""
+    from pyrite.train.together import leave
+
+    load.quiet_libraries()
+    ended = language_training(context).run(context)
+    leave(context, {"steps": ended.steps, "curve": ended.curve, "seconds": ended.seconds}, ended.model)
 
 
 TRAIN_LANGUAGE = StepType("train.language", 2, train_language_step)

@@ -17,22 +17,21 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
-from pyrite.models.rows import Pass, RowReader, Unreadable, layout
+from pyrite.models.rows import Pass, RowReader, can_be_read, layout, take_as_readable
 from pyrite.steps import Context
-from pyrite.train import sharded
-from pyrite.train.fit import arguments_of, last_checkpoint, without_printers
+from pyrite.train import peers, sharded
+from pyrite.train.fit import arguments_of, without_printers
 from pyrite.train.rows import TrainingRow
 from pyrite.train.settings import OptimSettings
+from pyrite.train.stored_weights import read_weights, write_weights
+from pyrite.train.watch import last_checkpoint
 
 PACK_TOKENS = {"cpu": 1024, "cuda": 16_384, "mps": 2048}
 """Tokens in one forward and backward pass, by device."""
-WEIGHTS = "weights.safetensors"
-"""In a checkpoint: the weights that are trained."""
 SECONDS = "seconds"
 """In a checkpoint: how long the training had taken."""
 
@@ -136,11 +135,13 @@ def row_reader(model: Any) -> RowReader:
     Raises:
         UserError: an architecture that cannot be read row by row.
     """
-    try:
-        return RowReader(model)
-    except Unreadable as error:
+    reason = peers.agreed(can_be_read(model) if peers.is_first() else "")
+    if reason:
         fix = "train it elsewhere; pyrite probe and pyrite audit read it all the same"
-        raise UserError("This architecture cannot be trained or repaired here.", str(error), fix) from error
+        raise UserError("This architecture cannot be trained or repaired here.", reason, fix)
+    if not peers.is_first():
+        take_as_readable(model)
+    return RowReader(model)
 
 
 class Trained(torch.nn.Module):
@@ -154,6 +155,11 @@ class Trained(torch.nn.Module):
         self.model = model
         self.objective = objective
         self.reader = row_reader(model) if reader is None else reader
+
+    def tie_weights(self) -> None:
+        """Tie again what the model ties: called where its weights are shared out."""
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        base.tie_weights()
 
     def forward(self, rows: Sequence[TrainingRow], normalisers: Normalisers, look: Look | None = None) -> Any:
         """A pack's share of its step's loss, and its parts; with `look`, what that sees (a sharded model must be looked
@@ -196,7 +202,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         model.train()
         rows: Sequence[TrainingRow] = inputs["rows"]
         normalisers = normalisers_of(rows)
-        world, rank = sharded.world_size(), self.accelerator.process_index
+        world, rank = peers.world_size(), self.accelerator.process_index
         packs = packs_of(rows, self.pack_tokens)
         real = len(packs)
         while len(packs) % world:
@@ -231,12 +237,10 @@ class PackedTrainer(sharded.ShardedTrainer):
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The weights that are trained, whole."""
+        """The weights that are trained."""
         folder = Path(output_dir or self.args.output_dir)
-        weights = trained_weights(self.model.model)
-        if sharded.is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / WEIGHTS)
+        write_weights(self.model.model, folder / sharded.WEIGHTS)
+        if peers.is_first():
             (folder / SECONDS).write_text(str(self.seconds()))
 
     def seconds(self) -> float:
@@ -250,7 +254,7 @@ class PackedTrainer(sharded.ShardedTrainer):
         return norm
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        put_weights(self.model.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        read_weights(self.model.model, Path(resume_from_checkpoint) / sharded.WEIGHTS)
         seconds_file = Path(resume_from_checkpoint) / SECONDS
         self.earlier = float(seconds_file.read_text()) if seconds_file.is_file() else 0.0
 
@@ -266,26 +270,6 @@ def not_finite(value: float, rows: Sequence[TrainingRow], rate: float, step: int
     detail = f"the {of} is {value} at step {step + 1}, rows: {names}"
     fix = f"look at these rows, or lower the learning rate ({rate:g}) or max_grad_norm"
     return UserError(f"The training went wrong: its {of} is not a finite number.", detail, fix)
-
-
-def trained_weights(model: Any) -> dict[str, torch.Tensor]:
-    """The weights that are trained, by name, each tensor once. Sharded ones: asked by all processes, whole in the first."""
-    return {name: sharded.full_tensor(weight) for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def put_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put weights of `trained_weights` back.
-
-    Raises:
-        UserError: they are of another model.
-    """
-    parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    if parameters.keys() != weights.keys():
-        detail = f"{len(parameters.keys() ^ weights.keys())} names differ"
-        raise UserError("A checkpoint is of another model.", detail, "run again with --refresh")
-    with torch.no_grad():
-        for name, weight in parameters.items():
-            weight.copy_(sharded.shard_like(weights[name], weight))
 
 
 @dataclass(frozen=True)
@@ -342,10 +326,10 @@ def fit_packed(
     for callback in callbacks:
         callback.trainer = trainer
     without_printers(trainer)
-    with sharded.first_goes_first():
+    with peers.first_goes_first():
         resume = last_checkpoint(context.checkpoint)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    sharded.wait_for_all()
+    peers.wait_for_all()
     if watch.stopped:
         raise OutOfTime("--max-time is over; the training goes on from its checkpoint")
     curve = [dict(sorted(log.items())) for log in trainer.state.log_history if "loss" in log]

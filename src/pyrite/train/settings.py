@@ -2,9 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pyrite.config_base import ConfigBase
+
+NOT_PAGED = "several processes need an optimizer that is not paged: bitsandbytes' own knows no sharded weights"
 
 
 class LoraSettings(ConfigBase):
@@ -47,6 +49,21 @@ class TrainSettings(OptimSettings):
         256, ge=8, description="longer rows are cut here (classifiers) or left out (generators), and counted"
     )
     lora: LoraSettings = Field(default_factory=LoraSettings, description="adapter options for lora and qlora")
+    processes: int = Field(1, ge=1, description="processes that share the model by FSDP, one a GPU; 1: this one")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """One process is left out, so that steps of earlier versions keep their keys."""
+        values: dict[str, Any] = serialise(self)
+        if values.get("processes") == 1:
+            del values["processes"]
+        return values
+
+    @model_validator(mode="after")
+    def _shared(self) -> "TrainSettings":
+        if self.processes > 1 and self.optimizer == "paged_adamw_32bit":
+            raise ValueError(NOT_PAGED)
+        return self
 
     @model_validator(mode="after")
     def _whole_parts(self) -> "TrainSettings":
@@ -68,6 +85,10 @@ class ClassifierSettings(TrainSettings):
     def _whole_layers(self) -> "ClassifierSettings":
         if self.freeze and self.method != "full":
             raise ValueError("freeze holds whole layers still; adapters (lora, qlora) leave all layers still anyway")
+        if self.freeze and self.processes > 1:
+            raise ValueError(
+                "frozen layers are read once and stored, which one process does: leave out freeze or processes"
+            )
         return self
 
     def as_config(self) -> dict[str, Any]:

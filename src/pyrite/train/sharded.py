@@ -2,71 +2,30 @@
 
 The weights are sharded by `fully_shard` through accelerate: one group for each transformer layer, one for all else. A
 group's weights are whole only within its forward and backward pass; embeddings and output matrix belong to the last
-group, so whatever reads the model does so from within the root's forward pass. Checkpoints are gathered and written by
-the first process in the form in which a single process writes them, since the library's sharded ones need pickle.
+group, so whatever reads the model does so from within the root's forward pass. Of a checkpoint each process writes its
+share (`shards`).
 
 In a single process all of this does nothing.
 """
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
-from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import Trainer
 
-from pyrite.train.fit import Watch
+from pyrite.models.empty import has_stored_buffers
+from pyrite.train.peers import agreed, gathered, is_first, wait_for_all, world_size
+from pyrite.train.shards import read_index, read_shards, read_values, write_shards
+from pyrite.train.stored_weights import read_weights, write_weights
+from pyrite.train.watch import Watch
 
-OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
-"""In a checkpoint: the optimiser's state and the learning rate's, under the library's names."""
-
-
-def world_size() -> int:
-    """How many processes train together? 1: this one alone."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def is_first() -> bool:
-    """Is this the process that writes?"""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
-
-
-def wait_for_all() -> None:
-    """Barrier: waits for all processes."""
-    if world_size() > 1:
-        distributed.barrier()
-
-
-@contextlib.contextmanager
-def first_goes_first() -> Iterator[None]:
-    """Context manager: the first process runs the block before the others, which find its results."""
-    if not is_first():
-        wait_for_all()
-    yield
-    if is_first():
-        wait_for_all()
-
-
-def agreed(value: Any) -> Any:
-    """The first process's value of something, in all of them."""
-    if world_size() == 1:
-        return value
-    values = [value]
-    distributed.broadcast_object_list(values)
-    return values[0]
-
-
-def gathered(value: Any) -> list[Any]:
-    """Every process's value of something, in all of them, by rank."""
-    if world_size() == 1:
-        return [value]
-    values = [None] * world_size()
-    distributed.all_gather_object(values, value)
-    return values
+WEIGHTS = "weights"
+"""In a checkpoint: the weights that are trained."""
+OPTIMIZER = "optimizer"
+"""In a checkpoint of several processes: the optimiser's state and the learning rate's, as `shards` writes them."""
 
 
 def sharding(model: Any) -> dict[str, Any]:
@@ -74,12 +33,28 @@ def sharding(model: Any) -> dict[str, Any]:
     if world_size() == 1:
         return {}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    layers = {type(module).__name__ for module in base.modules()} & set(base._no_split_modules or ())
-    config: dict[str, Any] = {"version": 2, "reshard_after_forward": True, "cpu_ram_efficient_loading": False}
+    embeddings = base.get_input_embeddings()
+    layers = {
+        type(module).__name__
+        for module in base.modules()
+        if type(module).__name__ in (base._no_split_modules or ())
+        and all(part is not embeddings for part in module.modules())  # accelerate makes a group of those
+    }
+    config: dict[str, Any] = {"version": 2, "reshard_after_forward": True}
+    config["cpu_ram_efficient_loading"] = not (four_bit(base) or has_stored_buffers(base))  # see `pyrite.models.empty`
     config["auto_wrap_policy"] = "TRANSFORMER_BASED_WRAP" if layers else "NO_WRAP"
     if layers:
         config["transformer_layer_cls_to_wrap"] = sorted(layers)
-    return {"fsdp": True, "fsdp_config": config}
+    return {
+        "fsdp": True,
+        "fsdp_config": config,
+        "average_tokens_across_devices": False,  # every process counts the whole batch
+    }
+
+
+def four_bit(model: Any) -> bool:
+    """Are this model's weights codes of four bits? Those lie on each process's device from the start."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
 def set_up_sharding(trainer: Any) -> None:
@@ -108,48 +83,34 @@ def shard_again(module: Any) -> None:
         module.reshard()
 
 
-def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in full, on the CPU; of a sharded one all processes must ask, and the first gets it (the others: empty)."""
-    tensor = tensor.detach()
-    if not isinstance(tensor, DTensor):
-        return tensor.cpu().contiguous()
-    full = tensor.full_tensor()
-    return full.cpu().contiguous() if is_first() else full.new_empty(0, device="cpu")
+def optimizer_parts(optimizer: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An optimiser's state: its tensors, sharded as the weights are, and its counts and settings as plain values."""
+    whole = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    counts: dict[str, dict[str, Any]] = {}
+    for number, moments in whole["state"].items():
+        counts[str(number)] = {}
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.ndim:
+                tensors[f"{number}.{name}"] = value
+            else:
+                counts[str(number)][name] = float(value)
+    return tensors, {"counts": counts, "param_groups": whole["param_groups"]}
 
 
-def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A full tensor, sharded as another is: each process cuts its own share out."""
-    if not isinstance(like, DTensor):
-        return tensor
-    local = tensor.to(like.to_local().device)
-    return distribute_tensor(local, like.device_mesh, like.placements, src_data_rank=None)
-
-
-def optimizer_state(optimizer: Any) -> dict[str, Any]:
-    """An optimiser's state with whole tensors, in the form of one process."""
-    full_state: dict[str, Any] = optimizer.state_dict()
-    state = {
-        number: {
-            name: full_tensor(value) if isinstance(value, torch.Tensor) else value for name, value in moments.items()
-        }
-        for number, moments in full_state["state"].items()
-    }
-    return {**full_state, "state": state}
-
-
-def put_optimizer_state(optimizer: Any, full_state: Mapping[str, Any]) -> None:
-    """Put a state of `optimizer_state` back: moments are sharded as their weights are, counts are not."""
+def put_optimizer_parts(optimizer: Any, folder: Path) -> None:
+    """Put a state that was written as `optimizer_parts` back: moments are sharded as their weights are, counts are not."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    state = {
-        number: {
-            name: shard_like(value, weights[number])
-            if getattr(value, "shape", None) == weights[number].shape
-            else value
-            for name, value in moments.items()
-        }
-        for number, moments in full_state["state"].items()
-    }
-    optimizer.load_state_dict({**full_state, "state": state})
+    values = read_values(folder)["optimizer"]
+    names = read_index(folder)["names"]
+    tensors = read_shards(folder, {name: weights[int(name.partition(".")[0])] for name in names})
+    state: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+    for name, tensor in tensors.items():
+        number, _, moment = name.partition(".")
+        state[int(number)][moment] = tensor
+    for number, counts in values["counts"].items():
+        state[int(number)] |= {name: torch.tensor(value) for name, value in counts.items()}
+    optimizer.load_state_dict({"state": dict(state), "param_groups": values["param_groups"]})
 
 
 def summed_step(loss: torch.Tensor, parts: Mapping[str, float]) -> tuple[torch.Tensor, dict[str, float]]:
@@ -179,7 +140,7 @@ class SharedWatch(Watch):
 
 
 class ShardedTrainer(Trainer):  # type: ignore[misc]
-    """The library's Trainer, with checkpoints of a sharded training that are those of a single process."""
+    """The library's Trainer, with checkpoints of which each process writes and reads its share."""
 
     def create_accelerator_and_postprocess(self) -> None:
         """The library's, made to shard where there are several processes."""
@@ -187,22 +148,34 @@ class ShardedTrainer(Trainer):  # type: ignore[misc]
         if world_size() > 1:
             set_up_sharding(self)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The weights that are trained; of a process alone, what the library writes."""
+        if world_size() == 1:
+            super().save_model(output_dir, _internal_call)
+            return
+        write_weights(self.model, Path(output_dir or self.args.output_dir) / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if world_size() == 1:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        read_weights(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if world_size() == 1:
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        state = optimizer_state(self.optimizer.optimizer)
-        if is_first():
-            torch.save(state, Path(output_dir) / OPTIMIZER)
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+        tensors, values = optimizer_parts(self.optimizer.optimizer)
+        values = {"optimizer": values, "scheduler": self.lr_scheduler.state_dict()}
+        write_shards(tensors, Path(output_dir) / OPTIMIZER, values)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        folder = Path(checkpoint or ".") / OPTIMIZER
         if world_size() == 1 or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", weights_only=True)
-        put_optimizer_state(self.optimizer.optimizer, state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+        put_optimizer_parts(self.optimizer.optimizer, folder)
+        self.lr_scheduler.load_state_dict(read_values(folder)["scheduler"])
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
