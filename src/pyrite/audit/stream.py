@@ -180,4 +180,4 @@ def estimated_rows(size: int, rows: int, batch: Sequence[Row]) -> float:
     return max(rows, size / max(1.0, each * 1.1))
 
 
-STREAM = StepType("audit.stream", 3, stream_step)
+STREAM = StepType("audit.stream", 4, stream_step)
