@@ -1,5 +1,7 @@
 """Thoughts and the answers that follow them, under the markers of many families."""
 
+import time
+
 import pytest
 
 from pyrite.thoughts import PAIRS, Thought, open_marker, split_thought
@@ -46,3 +48,14 @@ def test_a_prompt_that_opens_a_thought() -> None:
     assert open_marker("<|Assistant|><think>\n") == "<think>"
     assert open_marker("<think>\n\n</think>\n\n") == ""
     assert open_marker("assistant\n") == ""
+
+
+def test_the_time_grows_with_the_text_and_not_with_its_square() -> None:
+    def seconds(thoughts: int) -> float:
+        text = "<think>a</think>" * thoughts + "b"
+        began = time.process_time()
+        assert split_thought(text).answer == "b"
+        return time.process_time() - began
+
+    seconds(1000)
+    assert seconds(64_000) < 40 * max(seconds(8000), 0.001)  # eight times the text: 64 times the time, before

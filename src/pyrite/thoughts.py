@@ -15,12 +15,13 @@ PAIRS: tuple[tuple[str, str], ...] = (
 )
 """Opening and closing markers of published model families."""
 LONE = tuple(
-    re.compile(rf"(?:\A|(?<=\n))[ \t]*{re.escape(closing)}|{re.escape(closing)}(?=[ \t]*(?:\n|\Z))")
+    (closing, re.compile(rf"(?:\A|(?<=\n))[ \t]*{re.escape(closing)}|{re.escape(closing)}(?=[ \t]*(?:\n|\Z))"))
     for _, closing in PAIRS
     if closing in ("</think>", "<|end_of_thought|>", "[/THINK]", "</seed:think>", "<channel|>")
 )
 """Closing markers that end a thought even where its opening stands in the prompt: at the beginning or end of a line, so that an
 answer may speak of them."""
+_BLANKS = re.compile(r"\s*")
 KEYS = ("reasoning_content", "thinking", "reasoning")
 """Keys of a turn, or of an endpoint's message, that hold the thought beside the content."""
 HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>(analysis|commentary)\b[^<]*<\|message\|>")
@@ -73,7 +74,9 @@ def split_thought(text: str) -> Thought:
         last, end = at, at + len(closing)
     if first is None:
         lone = min(
-            (match for marker in LONE if (match := marker.search(text))), key=lambda match: match.start(), default=None
+            (match for closing, marker in LONE if closing in text and (match := marker.search(text))),
+            key=lambda match: match.start(),
+            default=None,
         )
         if lone is None or any(opening in text[: lone.start()] for opening, _ in PAIRS):
             return Thought("", text, closed=True)
@@ -102,7 +105,9 @@ def harmony(text: str) -> Thought:
 
 def opening_at(text: str, start: int) -> tuple[int, str] | None:
     """Does a thought open here, blanks aside? Where its words begin, and the marker that closes it."""
-    at = start + len(text[start:]) - len(text[start:].lstrip())
+    blanks = _BLANKS.match(text, start)
+    assert blanks is not None
+    at = blanks.end()
     for opening, closing in PAIRS:
         if text.startswith(opening, at):
             return at + len(opening), closing

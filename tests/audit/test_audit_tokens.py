@@ -1,6 +1,7 @@
 """Token frequencies: values worked by hand, planted topics found, exact merges, the cache of pieces changes nothing."""
 
 import json
+import random
 import re
 import zlib
 from collections import Counter
@@ -128,6 +129,21 @@ def test_a_tokenizer_that_cuts_do_not_fit_is_asked_for_whole_texts() -> None:
     assert pieces.plan == "whole"
     assert ids.tolist() == [0, 97, 98, 32, 99, 0, 0, 100]
     assert bounds.tolist() == [0, 5, 6, 8]
+
+
+def test_a_word_of_any_length_is_tokenised_in_pieces_of_bounded_length() -> None:
+    sizes: list[int] = []
+
+    def counted(texts: Sequence[str]) -> list[list[int]]:
+        sizes.extend(map(len, texts))
+        return bpe()(texts)
+
+    text = "".join(random.Random(0).choices("abcdefgh", k=130_000))
+    ids, bounds = Pieces(counted, "words").ids([f"{text} b", "b"])
+    assert max(sizes) <= 50_000
+    assert bounds[-1] == len(ids)
+    whole = bpe()([f"{text} b"])[0]
+    assert abs(int(bounds[1]) - len(whole)) <= 2 * 2
 
 
 def test_a_full_cache_begins_anew_and_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

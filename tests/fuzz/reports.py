@@ -70,7 +70,9 @@ def of_folder(rng: random.Random, run: Path, folder: Path) -> str:
         beside = {"cards": folder / "cards", "lm_eval": folder / "lm_eval"} if rng.random() < 0.2 else {}
         with (
             debug_mode(drawn),
-            contextlib.nullcontext() if drawn else mock.patch("pyrite.report.draw.svg", return_value=""),
+            contextlib.nullcontext()
+            if drawn
+            else mock.patch("pyrite.report.draw.svg", return_value='<svg xmlns="http://www.w3.org/2000/svg"/>'),
         ):
             report(ReportConfig(runs=(str(run),), out=folder / "page.html", no_rows=rng.random() < 0.5, **beside))
     except UserError:

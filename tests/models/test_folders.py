@@ -171,6 +171,10 @@ REFUSED: dict[str, tuple[tuple[Change, ...], tuple[str, ...]]] = {
     "no config": ((removed("config.json"),), ("has no config.json", "save_pretrained")),
     "config is no JSON": ((text("config.json", "<html>sign in</html>"),), ("config.json cannot be read", "get the file again")),
     "config is a list": ((text("config.json", "[]"),), ("no JSON object",)),
+    "fewer layers than none": (
+        (config(num_hidden_layers=-1),), ("a size that no model has", "num_hidden_layers is -1", "1 or more"),
+    ),
+    "text for a size": ((config(num_hidden_layers="two"),), ("setting that cannot be read", "write num_hidden_layers as it stands")),
     "no model_type": ((config(model_type=None),), ("does not say which architecture", "model_type")),
     "unknown model_type": ((config(model_type="llama9"),), ("does not know this architecture", "llama9", "pip install -U transformers")),
     "code": ((config(model_type="my", **REMOTE), text("modeling_my.py", CODE), text("configuration_my.py", CODE)), ("runs no code", "auto_map")),

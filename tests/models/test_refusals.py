@@ -91,6 +91,17 @@ def test_every_refusal_is_counted_and_the_first_is_named() -> None:
     assert "--on-bad-row skip" in caught.value.fix
 
 
+def test_where_every_row_is_refused_the_template_is_named_and_several_rows_are_shown(chatty: Path) -> None:
+    tokenizer = load.load_tokenizer(chatty)
+    rows = [chat(number, system=True) for number in range(5)]
+    with pytest.raises(UserError) as caught:
+        encode_rows(tokenizer, rows, "answers", 64, long_rows="drop")
+    assert caught.value.found.startswith("all 5 learn rows are refused, such as")
+    assert caught.value.found.count("not this one") == 3
+    assert "chat_template.jinja" in caught.value.fix
+    assert "skip" not in caught.value.fix
+
+
 def test_training_rows(chatty: Path) -> None:
     tokenizer = load.load_tokenizer(chatty)
     rows = [chat(number, system=number in (2, 3)) for number in range(6)]

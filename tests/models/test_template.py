@@ -273,3 +273,11 @@ def test_published_templates(tiny_causal: Path) -> None:
         tokenizer = tokenizer_with(tiny_causal, file.read_text())
         for span, turn in zip(learned(tokenizer, TWO), TWO[1::2], strict=True):
             assert span.startswith(turn.content), file.name
+
+
+def test_an_answer_that_begins_with_a_marker_is_no_marker_of_the_one_before(tiny_causal: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    tokenizer = tokenizer_with(tiny_causal, template)
+    turns = (Message("user", "a"), Message("assistant", "b"), Message("assistant", "<|im_end|>c"))
+    rendered = chat_with_answers(tokenizer, Chat(turns, "x"), row_name="x")
+    assert [rendered.text[start:end] for start, end in rendered.spans] == ["b", "<|im_end|>c"]

@@ -72,12 +72,15 @@ def write_answers(folder: Path, kind: str) -> Path:
     path = folder / f"answers.{kind}"
     if kind == "parquet":
         pq.write_table(pa.table({"id": list(ANSWERS), "prediction": list(ANSWERS.values())}), path)
+    elif kind in ("json", "jsonl"):
+        rows = [{"id": item, "prediction": label} for item, label in ANSWERS.items()]
+        path.write_text(json.dumps(rows) if kind == "json" else "".join(json.dumps(row) + "\n" for row in rows))
     else:
         path.write_text("pairID,gold_label\n" + "".join(f"{item},{label}\n" for item, label in ANSWERS.items()))
     return path
 
 
-@pytest.mark.parametrize("kind", ["txt", "csv", "parquet"])
+@pytest.mark.parametrize("kind", ["txt", "csv", "parquet", "jsonl", "json"])
 @pytest.mark.parametrize("layout", [hans_file, hans_txt])
 def test_predictions_made_elsewhere(
     kind: str, layout: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -214,6 +217,34 @@ def test_usage_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(["probe", "x/y", "--task", "hanz=file"]) == 2
     assert "not a task" in capsys.readouterr().err
     assert run(["probe", "x/y"]) == 2
+
+
+def test_labels_that_are_none_of_the_tasks_are_refused_before_any_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["probe", "no/model", "--task", f"hans={hans_file(tmp_path)}"]
+    assert run([*words, "--labels", "yes", "--labels", "no"]) == 2
+    err = capsys.readouterr().err
+    assert "yes, no; the labels of hans are entailment" in err
+    assert "no/model" not in err
+
+
+def test_a_model_beside_itself_is_refused(
+    tmp_path: Path, tiny_causal: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = ("--task", f"hans={hans_file(tmp_path)}", "--store", str(tmp_path / "store"))
+    (tmp_path / "link").symlink_to(tiny_causal)
+    for other in (tiny_causal, tmp_path / "link"):
+        assert run(["probe", str(tiny_causal), str(other), *task]) == 2
+        assert "the same one" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_row_of_predictions_that_is_broken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = tmp_path / "a.jsonl"
+    answers.write_text('{"id": "ex0", "prediction": "entailment"}\n{"id": \n')
+    assert run(["probe", "--task", f"hans={hans_file(tmp_path)}", "--predictions", str(answers)]) == 2
+    assert "a.jsonl:2" in capsys.readouterr().err
 
 
 @pytest.mark.real

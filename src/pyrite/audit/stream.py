@@ -180,4 +180,4 @@ def estimated_rows(size: float, rows: int, batch: Sequence[Row]) -> float:
     return max(rows, size / max(1.0, each * 1.1))
 
 
-STREAM = StepType("audit.stream", 3, stream_step, plain=True)
+STREAM = StepType("audit.stream", 4, stream_step, plain=True)

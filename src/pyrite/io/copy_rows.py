@@ -5,10 +5,8 @@ that memory stays small. Between files of one kind the text of a row is copied (
 their schema; a table that stands in JSON by its columns stays one); between kinds its values are written anew.
 """
 
-import base64
 import codecs
 import csv
-import datetime
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,16 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from pyrite.errors import UserError
-from pyrite.io.chat_turns import dumped
 from pyrite.io.delimited import dialect_of, header_and_rows, plain_lines, table_cells
 from pyrite.io.dialect import Dialect
 from pyrite.io.encodings import BYTE_ORDER_MARK, encoding_of, peeked
 from pyrite.io.files import ALIASES, File, data_suffix, open_uncompressed
 from pyrite.io.formats import raw_rows
-from pyrite.io.json_dump import dump_json
+from pyrite.io.json_dump import dump_json, plain_value
 from pyrite.io.json_texts import Surroundings, document_table, document_texts, line_texts, on_one_line, with_member
 from pyrite.io.json_values import parse_values
-from pyrite.io.raw_row import BadRow, as_text
+from pyrite.io.raw_row import BadRow, as_text, is_nan
 from pyrite.io.write import atomic_write, open_packed
 
 if TYPE_CHECKING:
@@ -268,13 +265,18 @@ def _appended(text: str, cells: Sequence[str], table: _Table) -> str:
 
 
 def as_cell(value: Any) -> str:
-    """A value as a cell of a table: text as it is, nothing for null, lists and objects as JSON."""
-    if value is None:
+    """A value as a cell of a table: text as it is, nothing for null and NaN, lists and objects as JSON, anything else as it
+    is written in JSON, without the quotes."""
+    if value is None or is_nan(value):
         return ""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
     text = as_text(value)
-    return text if text is not None else "" if isinstance(value, float) else dump_json(value).decode()
+    if text is not None:
+        return text
+    return (
+        dump_json(value).decode()
+        if isinstance(value, (Sequence, Mapping)) and not isinstance(value, bytes)
+        else str(plain_value(value))
+    )
 
 
 def _exact_rows(file: File) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
@@ -425,10 +427,6 @@ def _built(part: Part, schema: "pyarrow.Schema", column: str | None) -> "Iterato
         for field in schema:
             cells = [extra if field.name == column else values.get(field.name) for values, extra in chunk]
             if pyarrow.types.is_string(field.type):
-                cells = [cell if cell is None or isinstance(cell, str) else _as_stored(cell) for cell in cells]
+                cells = [cell if cell is None or isinstance(cell, str) else as_cell(cell) for cell in cells]
             arrays.append(pyarrow.array(cells, field.type))
         yield pyarrow.Table.from_arrays(arrays, schema=schema)
-
-
-def _as_stored(value: Any) -> str:
-    return as_cell(value) if not isinstance(value, (datetime.datetime, dict, list)) else dumped(value)

@@ -18,7 +18,8 @@ _MARKS = (
 )
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 COMMON = ("cp1252", "latin-1", "utf-16", "cp1251", "cp1250", "mac-roman", "shift_jis", "gb18030", "big5", "euc-kr")
-_IN_QUOTES = re.compile(rb'"[^"]*"')
+_IN_QUOTES = re.compile(rb'"[^"]*(?:"|\Z)')
+"""A cell in quotes, which may go on beyond the beginning that is looked at."""
 
 
 def check_encoding(name: str, flag: str = "--encoding") -> str:

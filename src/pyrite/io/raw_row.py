@@ -190,9 +190,10 @@ class RawRow:
         return bool(self._context.columns) or not names.isdisjoint(self.values)
 
     def value(self, *names: str) -> Any:
-        """The value of the first of these columns that the row has, else None."""
+        """The value of the first of these columns that the row has, else None; NaN is none."""
         column = self.column(*names)
-        return None if column is None else self.values[column]
+        value = None if column is None else self.values[column]
+        return None if is_nan(value) else value
 
     def text(self, *names: str) -> str:
         """Text that must be there."""
@@ -211,7 +212,7 @@ class RawRow:
         value = None if column is None else self.values[column]
         if isinstance(value, str):
             return value
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+        if value is None or is_nan(value):
             return ""
         text = as_text(value) if self._context.numbers else None
         if not isinstance(text, str):
@@ -221,7 +222,7 @@ class RawRow:
     def label(self, *names: str, pair: bool, letters: bool = False) -> str | None:
         """The label by name, or None where the row has none. Never guesses what an integer means."""
         column = self.column(*names)
-        raw = None if column is None else self.values[column]
+        raw = self.value(*names)
         allowed = self._context.labels
         if raw is None or (raw == "" and self._context.stringly):
             if allowed is not None:
@@ -301,9 +302,11 @@ class RawRow:
         for column, value in self.values.items():
             if column in context.used or (column == own_column == "id" and row_id == own_id):
                 continue
-            if value is None or isinstance(value, (str, int, float)):
+            if value is None or is_nan(value):
+                meta[column] = None
+            elif isinstance(value, (str, int, float)):
                 meta[column] = value
-            elif isinstance(value, (datetime.date, datetime.time, decimal.Decimal)):
+            elif isinstance(value, (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal)):
                 meta[column] = as_text(value)
         return row_id, meta
 
@@ -312,16 +315,21 @@ class RawRow:
         return self._context.ids.give(f"{base}#{index}", self.number)
 
 
+def is_nan(value: object) -> bool:
+    """Is this what pandas and numpy write where there is nothing?"""
+    return (isinstance(value, float) and math.isnan(value)) or (isinstance(value, decimal.Decimal) and value.is_nan())
+
+
 def as_text(value: object) -> str | None:
-    """A value that is text, or that has one way of being written as text: a number, true or false, a day, a time. None
-    for all else, and for what is no number."""
+    """A value that is text, or that has one way of being written as text: a number, true or false, a day, a time, a
+    duration. None for all else, and for what is no number."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and math.isnan(value):
+    if is_nan(value):
         return None
-    if isinstance(value, (int, float, decimal.Decimal)):
+    if isinstance(value, (int, float, decimal.Decimal, datetime.timedelta)):
         return str(value)
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
@@ -330,7 +338,7 @@ def as_text(value: object) -> str | None:
 
 def require_text(value: object, location: str, *, numbers: bool = False) -> str:
     """Text that is text and not empty; with `numbers` also what `as_text` writes."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or is_nan(value):
         raise BadRow("missing field", f"{location} is {'null' if value is None else 'NaN'}")
     text = as_text(value) if numbers and not isinstance(value, str) else value
     if not isinstance(text, str):

@@ -4,12 +4,24 @@ No code of a folder is ever run. An architecture that brings its own code is ref
 """
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
 
 CONFIG = "config.json"
+SIZES = {
+    **dict.fromkeys(
+        ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "hidden_size", "n_embd", "d_model", "dim"), 1
+    ),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_heads", "n_head", "n_heads", "vocab_size"), 1),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "encoder_layers", "decoder_layers"), 1),
+    **dict.fromkeys(("head_dim", "intermediate_size", "type_vocab_size"), 0),
+}
+"""Settings that are whole numbers, and the least that each is in any model."""
+_FIELD = re.compile(r"[Ff]ield '(\w+)'")
 LFS = b"version https://git-lfs"
 
 
@@ -110,14 +122,31 @@ def check_settings(folder: Path) -> None:
     """
     from transformers import AutoConfig
 
+    file = folder / CONFIG
+    for name, value, least in sizes_too_small(read_config(folder)):
+        fix = (
+            f"write {name} as it stands in the model that this one was trained from: a whole number of {least} or more"
+        )
+        raise UserError("A model's config.json holds a size that no model has.", f"{file}: {name} is {value}", fix)
     try:
         AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except MemoryError:
         raise
     except Exception as error:  # each setting has its own: attributes, types, values, its own validation errors
-        detail = f"{folder / CONFIG}: {' '.join(str(error).split()) or type(error).__name__}"
-        fix = "write the setting as it stands in the model that this one was trained from, or get the file again"
+        detail = f"{file}: {' '.join(str(error).split()) or type(error).__name__}"
+        named = _FIELD.search(str(error))
+        setting = named[1] if named else "the setting"
+        fix = f"write {setting} as it stands in the model that this one was trained from, or get the file again"
         raise UserError("A model's config.json holds a setting that cannot be read.", detail, fix) from error
+
+
+def sizes_too_small(config: dict[str, Any], within: str = "") -> Iterator[tuple[str, int, int]]:
+    """The sizes in a configuration, and in those within it, that are less than in any model: name, value, the least."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from sizes_too_small(value, f"{within}{name}.")
+        elif name in SIZES and isinstance(value, int) and not isinstance(value, bool) and value < SIZES[name]:
+            yield f"{within}{name}", value, SIZES[name]
 
 
 def known_classes(names: list[str]) -> bool:

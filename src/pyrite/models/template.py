@@ -251,6 +251,8 @@ def chat_with_answers(
             end = marker_end(text, marks[END], special)
         if end == marks[END]:
             remarks.append(NO_END_MARKER)
+        if spans and spans[-1][1] > start:  # what was taken for the marker of the answer before begins this one
+            spans[-1] = (spans[-1][0], max(start, spans[-1][0]))
         spans.append((start, end))
     return RenderedChat(text, spans, tuple(remarks))
 

@@ -61,7 +61,16 @@ def load_whole(auto_class: Any, folder: Path, *, head: Head = "own", **options: 
         raise UserError(
             "This model needs a library that is not installed.", f"{folder}: {lines_of(error)}", fix
         ) from error
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ArithmeticError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         full = isinstance(error, MemoryError | OutOfMemoryError) or "can't allocate memory" in str(error)
         if full or getattr(error, "errno", None) is not None:
             raise  # the machine's: no memory, a full disk, no permission

@@ -49,6 +49,13 @@ class LabelTask:
     config: ProbeConfig
     called: str | None = None
 
+    def __post_init__(self) -> None:
+        strange = [label for label in self.config.labels if self.task.spelled(label) not in self.task.answers]
+        if strange:
+            known = f"the labels of {self.name} are {', '.join(self.task.answers)}"
+            fix = f"such as {' '.join(f'--labels {label}' for label in self.task.labels)}; or leave --labels out"
+            raise UserError("--labels names what is no label of the task.", f"{', '.join(strange)}; {known}", fix)
+
     @property
     def name(self) -> str:
         """The task's name."""

@@ -2,10 +2,14 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.io.files import data_suffix, find_file
+from pyrite.io.formats import raw_rows
+from pyrite.io.raw_row import BadRow
 from pyrite.records import Labelled
 
 ID_COLUMNS = ("pairID", "id", "uid")
@@ -19,17 +23,13 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
         UserError: no such file, no id or answer column, an id twice, a line without an answer column.
     """
     if not path.is_file():
-        raise UserError("That predictions file is not there.", str(path), "give a text, csv or parquet file")
-    if path.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(path)
-        except pyarrow.ArrowException as error:
-            raise UserError("That is no parquet file.", f"{path}: {error}", "give text, csv or parquet") from error
-        rows = [dict(row.items()) for row in table.to_pylist()]
-        columns = table.column_names
+        raise UserError("That predictions file is not there.", str(path), "give a text, csv, jsonl or parquet file")
+    suffixes = data_suffix(path.name)
+    rows: Sequence[Mapping[str, Any]]
+    first = 2
+    if suffixes is not None and (suffixes[0] in (".jsonl", ".json", ".parquet", ".arrow") or suffixes[1]):
+        rows, first = rows_of_file(path), 1
+        columns = list(dict.fromkeys(str(name) for row in rows for name in row))
     else:
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -49,8 +49,8 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
         raise UserError("The predictions file has no id or no answer column.", f"{path}: columns {columns}", fix)
     answers: list[tuple[str, str]] = []
     names: set[str] = set()
-    for number, row in enumerate(rows, 2):
-        item, label = row[id_column], row[lookup[preferred[0]]]
+    for number, row in enumerate(rows, first):
+        item, label = row.get(id_column), row.get(lookup[preferred[0]])
         if item is None or label is None:
             raise UserError(
                 "A prediction is incomplete.", f"{path}:{number}: {dict(row)}", "give an id and a label on every line"
@@ -60,6 +60,23 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
         names.add(str(item).strip())
         answers.append((str(item).strip(), str(label).strip()))
     return answers
+
+
+def rows_of_file(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of a file with columns of its own: JSON, parquet, arrow, and whatever is packed.
+
+    Raises:
+        UserError: a row that cannot be read.
+    """
+    file = find_file(path)
+    rows: list[Mapping[str, Any]] = []
+    for number, row in raw_rows(file):
+        if isinstance(row, BadRow):
+            raise UserError(
+                f"A prediction cannot be read: {row.reason}.", f"{file.location(number)}: {row.detail}", "mend the row"
+            )
+        rows.append(row)
+    return rows
 
 
 def stored_predictions(path: Path) -> dict[str, str | None]:

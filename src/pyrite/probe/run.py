@@ -1,5 +1,6 @@
 """How good is this model on its general task, and in its blind spots? One model, two to compare, or answers from a file."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pyrite.conditions import exit_code
@@ -61,6 +62,7 @@ def probe(config: ProbeConfig) -> ProbeResult | Exported:
         subjects = unlike([redact_existing_path(name) for name in models])
         local = config.backend == "local"
         whom = [ModelUnderTest(name, load.resolve(name) if local else None) for name in models]
+        refuse_twin(whom)
         steps = [{task.name: task.step(subject) for task in tasks} for subject in whom]
         run_steps(
             [
@@ -98,6 +100,21 @@ def probe(config: ProbeConfig) -> ProbeResult | Exported:
         record = ProbeRecord(**probed.as_run(), **described, **run_folder.settings(config))
         run_folder.write_probe_run(config.out, record, subject_outputs)
     return probed
+
+
+def refuse_twin(models: Sequence[ModelUnderTest]) -> None:
+    """Refuse to compare a model with itself: no item can change, which is no finding.
+
+    Raises:
+        UserError: the same folder, or the same name on an endpoint, twice.
+    """
+    if len(models) < 2:
+        return
+    first, second = models
+    places = [model.ref.folder.resolve() if model.ref else model.name for model in models]
+    if places[0] == places[1]:
+        found = first.name if first.name == second.name else f"{first.name} and {second.name} are {places[0]}"
+        raise UserError("Both models are the same one.", found, "name two models, or one alone")
 
 
 def texts_by_subject(

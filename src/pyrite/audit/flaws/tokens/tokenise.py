@@ -3,7 +3,7 @@ tokenised once, after a check that this changes nothing."""
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -33,6 +33,9 @@ CHECKED = 32
 """So many of the first texts, and `PROBE`, are tokenised whole as well before the cuts are believed."""
 CACHE = 400_000
 """Distinct pieces kept, and at most 64 times as many characters; then the cache begins anew."""
+LONGEST = 50_000
+"""Characters of a piece: a longer one (base64, a line of one sign) is cut again, which changes a token at each cut. The time
+that a tokenizer takes for one piece grows faster than its length."""
 BLOCK = 4_000_000
 """Characters taken in at a time."""
 
@@ -122,7 +125,12 @@ class Pieces:
 
 
 def _pieces(cut: "re.Pattern[str]", text: str) -> Iterable[str]:
-    return cut.findall(text) if len(text) < BLOCK else (match.group() for match in cut.finditer(text))
+    return cut.findall(text) if len(text) <= LONGEST else _bounded(match.group() for match in cut.finditer(text))
+
+
+def _bounded(pieces: Iterable[str]) -> Iterator[str]:
+    for piece in pieces:
+        yield from (piece[at : at + LONGEST] for at in range(0, len(piece), LONGEST))
 
 
 def _joined(lists: Sequence[Sequence[int]]) -> tuple[Array, Array]:
