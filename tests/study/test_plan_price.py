@@ -22,7 +22,7 @@ from pyrite.study.load import load_spec
 from pyrite.study.plan import make_plan
 from pyrite.study.plan_price import PlanPrice, PriceOptions
 from pyrite.study.plan_speed import PlanSpeed, speed_of
-from pyrite.study.show_price import lines_of
+from pyrite.study.show_price import price_lines
 
 CPU, GPU = Compute("cpu", "fp32"), Compute("cuda", "bf16-mixed")
 AS_PLANNED = PlanSpeed("given", "GPU", "as planned", 1.0)
@@ -117,7 +117,7 @@ def test_a_plan_of_nothing() -> None:
 
 
 def test_words_of_a_price() -> None:
-    lines = lines_of(hand_worked(workers=(2,), price=3.6, memory=20 * 10**9).as_json())
+    lines = price_lines(hand_worked(workers=(2,), price=3.6, memory=20 * 10**9).as_json())
     assert (
         lines[0]
         == "work: 0.17 GPU hours, 0.0033 other hours (0.61 if only work is paid); 6 tokens read, 14 trained, 0 written"

@@ -50,11 +50,11 @@ def _distinct(keys: Array, ids: Array, counts: Array) -> tuple[Array, Array, Arr
 
 def unite(roots: Array, a: Array, b: Array) -> None:
     """Join the clusters of the pairs (a, b). `roots[x]` is the least member of x's cluster, before and after."""
-    join(roots, a, b)
-    flatten(roots)
+    join_roots(roots, a, b)
+    flatten_roots(roots)
 
 
-def join(roots: Array, a: Array, b: Array) -> None:
+def join_roots(roots: Array, a: Array, b: Array) -> None:
     """Join the clusters of the pairs (a, b). From `roots[x]`, the least member of x's cluster is topmost by going on to
     `roots[roots[x]]` (`roots_of`): only the roots of the pairs are touched, not every row."""
     from scipy.sparse import coo_array
@@ -78,13 +78,13 @@ def roots_of(roots: Array, at: Array) -> Array:
     return topmost
 
 
-def flatten(roots: Array) -> None:
+def flatten_roots(roots: Array) -> None:
     """Let every row name the least member of its cluster."""
     for at in range(0, len(roots), CHUNK):
         roots_of(roots, np.arange(at, min(at + CHUNK, len(roots))))
 
 
-def texts_of(parts: Parts, at: int, count: int, column: str) -> Iterator[tuple[Array, Array]]:
+def keys_of_texts(parts: Parts, at: int, count: int, column: str) -> Iterator[tuple[Array, Array]]:
     """Hashes of words and numbers (or places) of the rows of one partition."""
     for places, keys, numbers in parts.chunks("text", "number"):
         inside = in_partition(keys >> np.uint64(32), at, count)
@@ -96,10 +96,10 @@ def merge_exact(data: Parts, exact_of: Array, column: str = "number") -> tuple[i
     rows = groups = 0
     count = partitions(data.rows)
     for at in range(count):
-        keys, first, times = first_of_each(texts_of(data, at, count, column))
+        keys, first, times = first_of_each(keys_of_texts(data, at, count, column))
         rows += int(times[times > 1].sum())
         groups += int(np.count_nonzero(times > 1))
-        for keys_here, numbers in texts_of(data, at, count, column):
+        for keys_here, numbers in keys_of_texts(data, at, count, column):
             exact_of[numbers] = first[np.searchsorted(keys, keys_here)]
     return rows, groups
 
@@ -131,8 +131,8 @@ def merge_near(data: Parts, exact_of: Array, copy_of: Array) -> None:
                 left, right = left[new], right[new]
                 is_near = data.alike(places[left], data, places[right])
                 if is_near.any():
-                    join(copy_of, ids[left[is_near]], ids[right[is_near]])
-    flatten(copy_of)
+                    join_roots(copy_of, ids[left[is_near]], ids[right[is_near]])
+    flatten_roots(copy_of)
 
 
 def near_reference(data: Parts, reference_parts: Parts, ours: Any, theirs: Any, reference_of: Array) -> None:

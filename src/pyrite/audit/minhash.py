@@ -28,9 +28,9 @@ from pyrite.audit.word_hashes import (
     Flat,
     grams,
     text_hashes,
-    text_key,
     trigrams,
     words,
+    words_key,
 )
 from pyrite.data.words import sentences
 
@@ -154,7 +154,7 @@ class _Batch:
     def add(self, answer: str, prompt: str) -> None:
         """Take a row in."""
         answer_words = words(answer)
-        answer_key = key = text_key(answer, answer_words)
+        answer_key = key = words_key(answer, answer_words)
         asked = prompt_sentences(prompt) if prompt else []
         room = WORDS
         if asked:
@@ -285,7 +285,7 @@ def same_answers(a: str, b: str) -> bool:
     """Whether two answers are alike: what the slots of `Sketches.answers` estimate."""
     words_a, words_b = words(a), words(b)
     if min(len(words_a), len(words_b)) < LEAST_WORDS:
-        return text_key(a, words_a) == text_key(b, words_b)
+        return words_key(a, words_a) == words_key(b, words_b)
     ours, theirs = trigrams(words_a), trigrams(words_b)
     shared = len(np.intersect1d(ours, theirs, assume_unique=True))
     return shared >= HALF * (len(ours) + len(theirs) - shared)

@@ -37,7 +37,7 @@ def words(text: str) -> list[bytes]:
     return " ".join(plain_pattern().findall(separated(folded(head)))).encode("utf-8", "surrogatepass").split()
 
 
-def text_key(text: str, its_words: Sequence[bytes]) -> int:
+def words_key(text: str, its_words: Sequence[bytes]) -> int:
     """A 64-bit hash that texts with the same words share. Texts without words are compared as they are written."""
     head = b" ".join(its_words) or text[:CHARACTERS].strip().encode("utf-8", "surrogatepass")
     if len(text) <= CHARACTERS:

@@ -30,11 +30,11 @@ def print_price(console: Console, price: Mapping[str, Any]) -> None:
             f"{row['workers']:,}", clock, f"{row['busy']:.0%}", hours_in_words(row["worker_hours"]), *cost, grows
         )
     console.print(table)
-    for line in lines_of(price):
+    for line in price_lines(price):
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-def lines_of(price: Mapping[str, Any]) -> list[str]:
+def price_lines(price: Mapping[str, Any]) -> list[str]:
     """What the table does not say, line by line."""
     hours, tokens, sizes = price["hours"], price["tokens"], price["bytes"]
     work = ", ".join(f"{hours_in_words(hours[name])} {what}" for name, what in HOURS.items() if name in hours)

@@ -147,7 +147,9 @@ def lead(count: int, compute: Compute, task: Task, context: Context, stop: StopR
         context.config, context.inputs, context.out, context.checkpoint, context.report_progress, expired
     )  # fmt: skip
     try:
-        failures = run_members(group_of(launch, order, number), {0: launch.local_rank}, stoppable, stop, followers)
+        failures = run_members(
+            process_group_of(launch, order, number), {0: launch.local_rank}, stoppable, stop, followers
+        )
     finally:
         _store.set(f"over/{number}", b"1")
     if _store.check(["stop"]) and not stop.requested:
@@ -155,7 +157,7 @@ def lead(count: int, compute: Compute, task: Task, context: Context, stop: StopR
     return failures
 
 
-def group_of(launch: Launch, order: Any, number: int) -> GroupSettings:
+def process_group_of(launch: Launch, order: Any, number: int) -> GroupSettings:
     """The settings of the group that an order is for."""
     module, _, name = order["task"].partition(":")
     if not module.startswith("pyrite."):
@@ -249,7 +251,7 @@ def take_part(launch: Launch, store: Any, order: Any, number: int, pulses: Pulse
     leader = Leader(store, number, pulses)
     try:
         check_here(launch, order)
-        group = group_of(launch, order, number)
+        group = process_group_of(launch, order, number)
         nothing = Context(
             group.config, group.inputs, group.out, group.checkpoint, report_progress=lambda *_: None, expired=lambda: False
         )  # fmt: skip

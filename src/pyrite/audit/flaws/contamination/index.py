@@ -61,7 +61,7 @@ def _index(against: tuple[tuple[str, tuple[str, ...]], ...]) -> Index:
     starts = np.cumsum([0, *(len(texts_of_set) for _, texts_of_set in against)])
     sizes = np.array([len(text) for text in texts], dtype=np.int64)
     all_words = word_hashes.text_hashes(texts)
-    _, same_text = np.unique([word_hashes.text_key("", text) for text in texts], return_inverse=True)
+    _, same_text = np.unique([word_hashes.words_key("", text) for text in texts], return_inverse=True)
     runs: dict[int, Runs] = {}
     boilerplate = 0
     for n in (size for texts_of_set in SIZES.values() for size in texts_of_set):

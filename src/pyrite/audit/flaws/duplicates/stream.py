@@ -117,8 +117,10 @@ def _merge_reference(data: Parts, reference_parts: Parts, exact_of: Array, refer
         copy_clusters.merge_exact(reference_parts, first, "place")
         count = copy_clusters.partitions(data.rows + reference_parts.rows)
         for at in range(count):
-            keys, numbers, _ = copy_clusters.first_of_each(copy_clusters.texts_of(data, at, count, "number"))
-            theirs, places, _ = copy_clusters.first_of_each(copy_clusters.texts_of(reference_parts, at, count, "place"))
+            keys, numbers, _ = copy_clusters.first_of_each(copy_clusters.keys_of_texts(data, at, count, "number"))
+            theirs, places, _ = copy_clusters.first_of_each(
+                copy_clusters.keys_of_texts(reference_parts, at, count, "place")
+            )
             _, ours, at_place = np.intersect1d(keys, theirs, assume_unique=True, return_indices=True)
             reference_of[numbers[ours]] = places[at_place]
         for band, at in np.ndindex(BANDS, count):
