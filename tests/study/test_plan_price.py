@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from tests.conftest import study_line
 
 import pyrite
@@ -24,7 +23,6 @@ from pyrite.study.plan import make_plan
 from pyrite.study.plan_price import PlanPrice, PriceOptions
 from pyrite.study.plan_speed import PlanSpeed, speed_of
 from pyrite.study.show_price import lines_of
-
 
 CPU, GPU = Compute("cpu", "fp32"), Compute("cuda", "bf16-mixed")
 AS_PLANNED = PlanSpeed("given", "GPU", "as planned", 1.0)
