@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +34,8 @@ def good(text: str = "fine", *, finish: str | None = "stop", usage: Any = USAGE,
 
 
 class Stub(ThreadingHTTPServer):
-    """`script` holds, for each prompt text, the replies to give first; afterwards every reply is `always`."""
+    """`script` holds, for each prompt text, the replies to give first; afterwards every reply is `always`. What is posted to
+    /completions, `complete` answers; without it, nothing is there."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -43,6 +44,7 @@ class Stub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script: dict[str, list[Reply]] = defaultdict(list)
         self.always = Reply(body=good())
+        self.complete: Callable[[dict[str, Any]], Reply] | None = None
         self.models: list[str] = ["stub"]
         self.plain_models = False
         self.asked: list[dict[str, Any]] = []
@@ -77,7 +79,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         stub = self.server
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.path != "/v1/chat/completions":
+        completes = stub.complete if self.path == "/v1/completions" else None
+        if self.path != "/v1/chat/completions" and completes is None:
             self.send(Reply(404, {"detail": "Not Found"}))
             return
         with stub.lock:
@@ -86,8 +89,11 @@ class Handler(BaseHTTPRequestHandler):
             stub.keys.append(self.headers["authorization"])
             stub.under_way += 1
             stub.peak = max(stub.peak, stub.under_way)
-            todo = stub.script[body["messages"][-1]["content"]]
-            reply = todo.pop(0) if todo else stub.always
+            if completes is not None:
+                reply = completes(body)
+            else:
+                todo = stub.script[body["messages"][-1]["content"]]
+                reply = todo.pop(0) if todo else stub.always
         time.sleep(reply.delay)
         with stub.lock:
             stub.under_way -= 1

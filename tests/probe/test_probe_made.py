@@ -16,7 +16,7 @@ from pyrite.models import load
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.generative_steps import draw_prompts
 from pyrite.probe.parse_task import parse_task
-from pyrite.probe.perplexity import perplexity_rows
+from pyrite.probe.perplexity_rows import perplexity_rows
 from pyrite.probe.probe_task import ModelUnderTest
 from pyrite.records import Chat, Message
 from pyrite.steps import Context, Progress, RunOptions, Source, Step, StepType, Store, run_steps

@@ -49,6 +49,11 @@ class Wire:
         create: Callable[..., Awaitable[Any]] = self._client.chat.completions.with_raw_response.create
         return await self._reply(lambda: create(**body))
 
+    async def completion(self, body: Mapping[str, Any]) -> bytes | Fault:
+        """Ask for a continuation of a text or of token ids."""
+        create: Callable[..., Awaitable[Any]] = self._client.completions.with_raw_response.create
+        return await self._reply(lambda: create(**body))
+
     async def models(self) -> bytes | Fault:
         """Ask which models there are."""
         listing: Callable[..., Awaitable[Any]] = self._client.models.with_raw_response.list

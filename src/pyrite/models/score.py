@@ -4,7 +4,7 @@ What makes it fast: identical rows are scored once, a common beginning is comput
 (`pyrite.models.continuations`). Results come in the order of the input.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +36,7 @@ def label_word_logits(
     nats, less a constant per row that is the same for every word (see `continuations`, relative).
 
     Each request is a prompt with its label words, as many as every other has (`tokenise.encode_choices`)."""
-    for words in {request.continuations for request in requests}:
-        for at, word in enumerate(words):
-            if any(other != at and words[other][: len(word)] == word for other in range(len(words))):
-                detail = f"token ids {list(word)} begin another label's"
-                raise UserError(
-                    "A label word is the beginning of another.", detail, "choose other words, with --labels"
-                )
+    refuse_beginnings({request.continuations for request in requests})
     rows, work = continuations(
         model, requests, report_progress=report_progress, batch_tokens=batch_tokens, relative=True
     )
@@ -50,6 +44,21 @@ def label_word_logits(
     return np.array([[followed.logprob for followed in row] for row in rows], dtype=np.float32).reshape(
         len(requests), n_words
     ), work
+
+
+def refuse_beginnings(choices: Collection[tuple[tuple[int, ...], ...]]) -> None:
+    """Refuse label words (token ids) of which one begins another: it would always be the likelier.
+
+    Raises:
+        UserError: with its tokens.
+    """
+    for words in choices:
+        for at, word in enumerate(words):
+            if any(other != at and words[other][: len(word)] == word for other in range(len(words))):
+                detail = f"token ids {list(word)} begin another label's"
+                raise UserError(
+                    "A label word is the beginning of another.", detail, "choose other words, with --labels"
+                )
 
 
 def class_logits(

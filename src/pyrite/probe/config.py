@@ -21,7 +21,8 @@ class ProbeOptions(ConfigBase):
     )
     predictions: Path | None = Field(
         None,
-        description="score answers given elsewhere instead of a model: text or csv (pairID,gold_label), or parquet",
+        description="score answers given elsewhere instead of a model: of labels text or csv (pairID,gold_label), or parquet; "
+        "of texts what an OpenAI batch of this task's --export wrote (vllm run-batch -o FILE)",
     )
     columns: tuple[str, ...] = Field(
         (), description="OURS=THEIRS: a column of the file under another name, such as label=gold; repeatable"
@@ -74,6 +75,11 @@ class ProbeOptions(ConfigBase):
         "local", description="openai: MODEL is a name at an OpenAI-compatible endpoint, see --base-url"
     )
     base_url: str | None = Field(None, description="the endpoint's address, such as http://localhost:8000/v1")
+    tokenizer: str | None = Field(
+        None,
+        description="--backend openai: a model whose tokenizer and chat template are the endpoint's, so that token ids are sent "
+        "where log-probabilities are asked for (perplexity, labels) [texts are sent; needed for chats]",
+    )
     judge_url: str | None = Field(None, description="address of the endpoint of the judge (followbench, mt_bench)")
     judge_model: str | None = Field(
         None, description="the judge's name there, needed with --judge-url; pin a dated version"
@@ -119,7 +125,9 @@ class ProbeOptions(ConfigBase):
     )
     out: Path | None = Field(None, description="run folder: the scorecards, and every item with its texts")
     export: Path | None = Field(
-        None, description="write the tasks of labels into this folder as lm-evaluation-harness tasks, and ask no model"
+        None,
+        description="write the tasks into this folder, and ask no model: those of labels for lm-evaluation-harness, those of "
+        "texts as OpenAI batch files (vllm run-batch -i FILE)",
     )
     gate: tuple[str, ...] = Field(
         (), description="'TASK[.METRIC][[COLUMN=VALUE]] >= NUMBER': sets the exit code; repeatable"
@@ -165,6 +173,8 @@ class ProbeConfig(ProbeOptions, CallConfig):
             raise ValueError(
                 "--chat-template-kwargs does not reach harness tasks: leave it out, or ask them by themselves"
             )
+        if self.tokenizer is not None and self.backend != "openai":
+            raise ValueError("--tokenizer is of an endpoint's model: a model on this machine brings its own")
         if self.backend == "openai" and self.precision == "int8":
             raise ValueError("--precision int8 is for models on this machine, not for an endpoint's: leave it out")
         return self

@@ -24,7 +24,9 @@ import yaml  # type: ignore[import-untyped]
 
 from pyrite.errors import UserError
 from pyrite.io.write import atomic_write, write_parquet
+from pyrite.probe.batch_steps import write_requests
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.generative import GenerativeProbe
 from pyrite.probe.labels import LabelTask
 from pyrite.probe.parse_task import parse_task
 from pyrite.records import Labelled
@@ -184,7 +186,7 @@ def dump(content: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Exported:
-    """Tasks of labels as lm-evaluation-harness reads them: their YAML files."""
+    """What was written: the YAMLs of tasks of labels, the batch files of tasks of written answers."""
 
     files: Sequence[Path]
     exit_code: int = 0
@@ -195,10 +197,11 @@ class Exported:
 
 
 def export_tasks(config: ProbeConfig) -> list[Path]:
-    """Write the label tasks into `config.export` so that lm-evaluation-harness can run them; returns their YAMLs.
+    """Write the tasks into `config.export`: those of labels for lm-evaluation-harness (their YAMLs), those of written answers
+    as OpenAI batch files.
 
     Raises:
-        UserError: a task whose answers are no labels, or a file that cannot be read.
+        UserError: a task of another kind, a batch file for no model, or a file that cannot be read.
     """
 
     assert config.export is not None
@@ -206,11 +209,28 @@ def export_tasks(config: ProbeConfig) -> list[Path]:
     store = open_store(config.store)
     written = []
     for task in tasks:
+        if isinstance(task, GenerativeProbe):
+            written.append(export_requests(task, config))
+            continue
         if not isinstance(task, LabelTask):
-            raise UserError("Only tasks of labels can be exported.", task.name, "hans, nli, heuristics, or a YAML")
+            fix = "a task of labels (hans, nli, heuristics, a YAML) or of written answers (ifeval, gsm8k)"
+            raise UserError("This task cannot be exported.", task.name, fix)
         run_steps([task.items], store, RunOptions(), Progress(quiet=config.quiet))
         items = read_rows(store.path(task.items.key) / "items.jsonl")
         written.append(
             export(items, task.task, config.export, labels=config.labels or None, name=f"pyrite_{task.name}")
         )
     return written
+
+
+def export_requests(task: GenerativeProbe, config: ProbeConfig) -> Path:
+    """Write the requests of a task of written answers as an OpenAI batch file.
+
+    Raises:
+        UserError: no model is named; each request names one.
+    """
+    assert config.export is not None
+    if config.model is None:
+        fix = "the name under which it is served: pyrite probe MODEL --task … --export FOLDER; vllm run-batch --model MODEL"
+        raise UserError("A batch file is for a model.", f"{task.name}, and no MODEL", fix)
+    return write_requests(task.batch_config, Path(task.source), config.model, config.export, config.predictions)

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from pyrite.errors import UserError
-from pyrite.io import atomic_write, local_place
+from pyrite.io import local_place
 from pyrite.models import hardware
 from pyrite.models.answers import Answer, Writing, read_answers
-from pyrite.models.remote import Endpoint
 from pyrite.models.template import for_step, parse_template_kwargs
+from pyrite.probe.batch_steps import BATCH_ANSWERS
 from pyrite.probe.config import ProbeConfig
+from pyrite.probe.endpoint_input import endpoint_of, endpoint_source, read_endpoint
 from pyrite.probe.generative_steps import (
     ANSWERS,
     JUDGE,
@@ -29,17 +29,11 @@ from pyrite.probe.probe_task import ModelUnderTest, Result, model_input, source
 from pyrite.probe.texts import Texts, of_answers, texts_of, thought_notes
 from pyrite.records import Chat, Estimate
 from pyrite.steps import Source, Step, Store
-from pyrite.steps.step import digest
-from pyrite.steps.store import make_folder
 from pyrite.tasks import followbench, mt_bench
 from pyrite.tasks.generative import GenerativeTask
 from pyrite.tasks.generative_tasks import GENERATIVE
 from pyrite.tasks.judge import Judge, vote_noise
 from pyrite.tasks.scoring import ItemScore, Metric
-
-PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries", "on_failure")
-OF_ENDPOINT = ("key_variable", "price_in", "price_out", "leave_out", "rename")
-"""Options of which a judge has its own."""
 
 
 @dataclass(frozen=True)
@@ -82,31 +76,6 @@ class GenerativeProbe:
             config["on_bad_row"] = "skip"
         return config
 
-    def endpoint(self, url: str, model: str | None, *, judge: bool = False) -> Source:
-        """An endpoint as a step's input: known by address and model, whatever the pace at which it is asked."""
-        prefix = "judge_" if judge else ""
-        named = {name: getattr(self.config, prefix + name) for name in OF_ENDPOINT}
-        pace = {name: getattr(self.config, name) for name in PACE}
-        try:
-            endpoint = Endpoint(base_url=url, model=model, **named, **pace)
-        except ValidationError as error:
-            faults = [
-                "--" + "-".join([prefix.rstrip("_")] * bool(prefix) + [str(fault["loc"][0]).replace("_", "-")])
-                + f" {fault['input']}: " + str(fault["msg"]).removeprefix("Value error, ")
-                if fault["loc"] else str(fault["msg"]).removeprefix("Value error, ")
-                for fault in error.errors()
-            ]  # fmt: skip
-            raise UserError("An endpoint's options do not fit.", "; ".join(faults), "see pyrite probe --help") from None
-        from pyrite.steps import open_store
-
-        plain = endpoint.model_dump(mode="json")
-        folder = open_store(self.config.store).root / "endpoints"
-        make_folder(folder)
-        file = folder / f"{digest(plain)[:16]}.json"
-        with atomic_write(file) as part:
-            part.write_bytes(orjson.dumps(plain))
-        return Source(str(file), endpoint.identity)
-
     def answers(self, subject: ModelUnderTest) -> Step:
         """The step in which the subject answers."""
         writing = Writing(max_new_tokens=self.limit, temperature=self.config.temperature or 0.0, seed=self.config.seed)
@@ -120,15 +89,36 @@ class GenerativeProbe:
         inputs: dict[str, Step | Source] = {"file": source(self.source)}
         if subject.remote:
             assert self.config.base_url is not None
-            inputs["endpoint"] = self.endpoint(self.config.base_url, subject.name)
+            inputs["endpoint"] = endpoint_source(self.config, self.config.base_url, subject.name)
         else:
             inputs["base"] = model_input(subject, self.name)
             chosen["compute"] = hardware.choose(self.config.precision, self.config.device_map).as_config()
         return Step(ANSWERS, chosen, inputs, label=f"{subject.name}: {self.name}")
 
+    @property
+    def batch_config(self) -> dict[str, Any]:
+        """How the prompts are asked by way of a batch file, as steps are told."""
+        writing = Writing(max_new_tokens=self.limit, temperature=self.config.temperature or 0.0, seed=self.config.seed)
+        return {
+            **self.items,
+            "writing": writing.model_dump(mode="json"),
+            "own_temperatures": self.config.temperature is None,
+            "names": endpoint_of(self.config, "http://batch", None).names,
+            "on_failure": self.config.on_failure,
+            **for_step(parse_template_kwargs(self.config.chat_template_kwargs)),
+        }
+
+    def step_of_file(self, path: Path) -> Step:
+        """What `step` is, of the answers in a batch's output file."""
+        inputs: dict[str, Step | Source] = {"file": source(self.source), "batch": source(str(path))}
+        return self.judged(Step(BATCH_ANSWERS, self.batch_config, inputs, label=f"{path.name}: {self.name}"))
+
     def step(self, subject: ModelUnderTest) -> Step:
         """The answers, and where there is a judge, what it says of them."""
-        answers = self.answers(subject)
+        return self.judged(self.answers(subject))
+
+    def judged(self, answers: Step) -> Step:
+        """The step of answers, or the one in which a judge reads them."""
         if self.task.by_rule is not None or self.config.judge_url is None:
             return answers
         if self.config.judge_model is None:  # stored replies are found again by address and name
@@ -142,7 +132,7 @@ class GenerativeProbe:
         inputs: dict[str, Step | Source] = {
             "answers": answers,
             "file": source(self.source),
-            "endpoint": self.endpoint(self.config.judge_url, self.config.judge_model, judge=True),
+            "endpoint": endpoint_source(self.config, self.config.judge_url, self.config.judge_model, judge=True),
         }
         return Step(JUDGE, chosen, inputs, label=f"judge of {answers.label}")
 
@@ -166,7 +156,7 @@ class GenerativeProbe:
             notes.append(f"{usage['capped']} answers had less room than the limit: the model reads no more tokens")
         notes += changed_note(usage)
         notes = with_missing(notes, answers)
-        notes += thought_notes(answers)
+        notes += [*batch_notes(usage), *thought_notes(answers)]
         if isinstance(endpoint := answers_step_of(step).inputs.get("endpoint"), Source):
             notes += asked_notes(endpoint, answers)
         details: dict[str, Any] = {"max_new_tokens": self.limit, "answers": usage}
@@ -218,7 +208,17 @@ class GenerativeProbe:
         return {**judge.as_json(), "usage": usage}
 
 
+def batch_notes(usage: Mapping[str, Any]) -> list[str]:
+    """What a batch file held beside the answers; nothing where there was none."""
+    lines = usage.get("batch")
+    if lines is None:
+        return []
+    others = {**lines["left_out"], "of other items": lines["of_other_items"]}
+    counts = ", ".join(f"{reason} {count}" for reason, count in others.items() if count)
+    return [f"answers of a batch file: {lines['read']} lines" + (f", not used: {counts}" if counts else "")]
+
+
 def asked_notes(source: Source, answers: Sequence[Answer]) -> list[str]:
     """What the requests to an endpoint left out or renamed, and who answered."""
-    endpoint = Endpoint.model_validate(orjson.loads(Path(source.path).read_bytes()))
+    endpoint = read_endpoint(Path(source.path))
     return request_notes(answers, endpoint.names, endpoint.model or "")

@@ -43,34 +43,47 @@ def configured_prompts(path: Path, config: Mapping[str, Any]) -> tuple[list[Chat
 def answers_step(context: Context) -> None:
     """Step: a model's or an endpoint's answers → `answers.jsonl` in the order of the prompts, and `run.json`."""
     config = context.config
-    name = config["task"]
     items, _ = configured_prompts(context.inputs["file"], config)
     writing = Writing.model_validate(config["writing"])
-    temperatures = None
-    if name == "mt_bench" and config["own_temperatures"]:
-        temperatures = {item.id: mt_bench.TEMPERATURES[item.meta["category"]] for item in items}
-        temperatures |= {f"{item.id}/2": temperatures[item.id] for item in items}
+    temperatures = own_temperatures(config, items)
     answers = remote_answers if config["backend"] == "openai" else local_answers
     answer = answers(context, writing, temperatures)
     replies, record = answer(items)
     if task_of_step(config).turns == 2:
-        first = texts_of(replies)
-        second = [mt_bench.second_turn(item, text) for item in items if (text := first[item.id]) is not None]
-        later, told_later = answer(second)
+        later, told_later = answer(second_turns(items, replies))
         replies = [*replies, *later]
         record = {**summed_usage(record, told_later), "turn_1": record}
     write_answers(replies, context.out / "answers.jsonl")
+    record |= counts_of(replies)
+    (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+
+
+def own_temperatures(config: Mapping[str, Any], items: Sequence[Chat]) -> dict[str, float] | None:
+    """The temperatures that a benchmark has for each of its prompts; None where all are written at the same."""
+    if config["task"] != "mt_bench" or not config["own_temperatures"]:
+        return None
+    temperatures = {item.id: mt_bench.TEMPERATURES[item.meta["category"]] for item in items}
+    return temperatures | {f"{item.id}/2": temperatures[item.id] for item in items}
+
+
+def second_turns(items: Sequence[Chat], replies: Sequence[Answer]) -> list[Chat]:
+    """The second turns of a benchmark of two, where the first was answered."""
+    first = texts_of(replies)
+    return [mt_bench.second_turn(item, text) for item in items if (text := first[item.id]) is not None]
+
+
+def counts_of(replies: Sequence[Answer]) -> dict[str, Any]:
+    """How many answers there are, cut, refused and missing (by reason), and who gave them."""
     cut = sum(reply.finish == "length" for reply in replies)
     refused = sum(reply.finish == "refused" for reply in replies)
     missing = dict(Counter(reply.why_missing for reply in replies if reply.finish == "missing"))
-    record |= {
+    return {
         "prompts": len(replies),
         "cut_at_limit": cut,
         "refused": refused,
         "missing": missing,
         "models": served(replies),
     }
-    (context.out / "run.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 def summed_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from pyrite.models.positions import token_limit, tokens_read
 from pyrite.probe.generative import GenerativeProbe
 from pyrite.probe.generative_steps import configured_prompts
 from pyrite.probe.labels import LabelTask
-from pyrite.probe.perplexity import Perplexity, measured_rows, records_of
+from pyrite.probe.perplexity import Perplexity, measured_rows
+from pyrite.probe.perplexity_rows import records_of
 from pyrite.probe.predict import check_finite, prepared
 from pyrite.probe.probe_task import Cuts, ModelUnderTest, ProbeTask, Result
 from pyrite.probe.texts import texts_of, thought_notes

@@ -19,6 +19,8 @@ from pyrite.probe.int8_check import changed_note
 from pyrite.probe.predict import PREDICT
 from pyrite.probe.predictions import match, read_predictions, stored_predictions
 from pyrite.probe.probe_task import ModelUnderTest, Result, local_ref, source
+from pyrite.probe.remote_labels import REMOTE_LABELS
+from pyrite.probe.remote_scoring import scoring_inputs, scoring_notes
 from pyrite.probe.texts import Texts, of_labels
 from pyrite.records import Labelled
 from pyrite.steps import Context, Source, Step, StepType, Store
@@ -73,6 +75,8 @@ class LabelTask:
 
     def step(self, subject: ModelUnderTest) -> Step:
         """The step in which a model answers: by its head where it has one, else by label words."""
+        if subject.remote:
+            return self.remote_step(subject)
         ref = local_ref(subject, "A task of labels")
         written = load.read_config(ref.folder)
         has_head = any("SequenceClassification" in name for name in written.get("architectures") or [])
@@ -89,8 +93,7 @@ class LabelTask:
                 fix = f"name the outputs in config.json (id2label) after the labels {sorted(allowed)}"
                 raise UserError(what, f"{ref.folder} has outputs {labels}", fix)
         elif load.is_causal(ref.folder):
-            default = TASKS["nli"].labels if self.task.name == "hans" else self.task.labels
-            labels = list(self.config.labels or default)
+            labels = self.words
         else:
             what = "That model has no classification head and cannot name labels."
             fix = "train it first (pyrite study), or give a classifier or a language model"
@@ -121,6 +124,17 @@ class LabelTask:
             raise UserError("A task of labels is asked on one device.", detail, fix)
         return hardware.choose(self.config.precision)
 
+    @property
+    def words(self) -> list[str]:
+        """The labels that a language model chooses among."""
+        default = TASKS["nli"].labels if self.task.name == "hans" else self.task.labels
+        return list(self.config.labels or default)
+
+    def remote_step(self, subject: ModelUnderTest) -> Step:
+        """The step in which a language model behind an endpoint answers, by label words."""
+        inputs = {**scoring_inputs(self.config, subject), "items": self.items}
+        return Step(REMOTE_LABELS, {"labels": self.words}, inputs, label=f"{subject.name}: {self.name}")
+
     def read(self, store: Store, step: Step) -> Result:
         """The model's answers, scored."""
         items = read_rows(store.path(self.items.key) / "items.jsonl")
@@ -143,7 +157,8 @@ class LabelTask:
             notes.append(
                 f"{sum(reading['dropped'].values())} of {len(items)} items were left out: {reading['dropped']}"
             )
-        return self.result(items, answers, labels, 0, {"reading": reading}, notes + changed_note(reading))
+        notes += [*scoring_notes(reading), *changed_note(reading)]
+        return self.result(items, answers, labels, 0, {"reading": reading}, notes)
 
     def read_file(self, store: Store, path: Path) -> Result:
         """Answers from a file, scored."""

@@ -2,25 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import (
-    Counts,
-    Reader,
-    ReadOptions,
     file_hash,
     how_read,
     name_in_place,
-    open_records,
     read_settings,
-    stored_options,
     write_parquet,
 )
 from pyrite.models import hardware, load
@@ -29,14 +23,16 @@ from pyrite.models.positions import tokens_read
 from pyrite.models.template import for_step, parse_template_kwargs
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.int8_check import CHECKED_ROWS, changed_note
+from pyrite.probe.perplexity_rows import record_reader, records_of
 from pyrite.probe.probe_task import ModelUnderTest, Result, model_folder, model_input, source
+from pyrite.probe.remote_perplexity import REMOTE_PERPLEXITY
+from pyrite.probe.remote_scoring import scoring_inputs, scoring_notes
 from pyrite.probe.texts import Texts, prompt_text
-from pyrite.records import Chat, Text
 from pyrite.steps import PART_TOKENS, Context, Source, Step, StepType, Store, in_parts
 from pyrite.tasks.scoring import ItemScore, Metric
 
 if TYPE_CHECKING:
-    from pyrite.models.perplexity import Part, TextNll
+    from pyrite.models.perplexity import TextNll
     from pyrite.models.work import ReportProgress
 
 METRICS = (
@@ -115,54 +111,6 @@ def mean_nats(nlls: "Sequence[TextNll]") -> float:
     return sum(nll.nats for nll in nlls) / tokens if tokens else float("nan")
 
 
-def record_reader(config: Mapping[str, Any], file: Path) -> Reader:
-    """The records of the step's file or hub data set, as its configuration says to read them."""
-    hub, _, revision = (config["hub"] or "").partition("#")
-    options = ReadOptions(columns=config["columns"], on_bad_row=config["on_bad_row"], **stored_options(config))
-    return open_records(hub or file, replace(options, revision=revision or None))
-
-
-def records_of(config: Mapping[str, Any], file: Path) -> tuple[list[Chat | Text], "Part", Counts]:
-    """The records that are read, which part of them counts, and what became of the file's rows.
-
-    Raises:
-        UserError: labelled rows, or answers asked of plain text.
-    """
-    reader = record_reader(config, file)
-    records: list[Chat | Text] = []
-    for record in reader:
-        if not isinstance(record, Chat | Text):
-            fix = "give plain text, or chats (messages, ShareGPT, Alpaca, prompt and completion, question and answer)"
-            raise UserError("perplexity reads texts and chats.", f"row {record.id} is labelled", fix)
-        records.append(record)
-    chats = any(isinstance(record, Chat) for record in records)
-    part: Part = config["part"] or ("answers" if chats else "all")
-    if part == "answers" and not chats:
-        raise UserError("Plain text has no answers.", str(file), "use --part all")
-    chosen = perplexity_rows(len(records), config["items"], config.get("skip", 0), config["seed"])
-    return [records[at] for at in chosen], part, reader.counts
-
-
-def perplexity_rows(rows: int, items: int | None, skip: int, seed: int | None) -> list[int]:
-    """Which rows are read, in file order? Without those that `items=skip` would draw, so many as `items` of the rest.
-
-    So `items=N` and `skip=N` share no row. Two draws that both skip may share rows.
-
-    >>> perplexity_rows(9, 4, 0, seed=1), perplexity_rows(9, None, 4, seed=1)
-    ([2, 3, 6, 8], [0, 1, 4, 5, 7])
-    """
-    rng = np.random.default_rng(seed)
-    left: list[int] = list(range(rows))
-    if skip >= rows:
-        raise UserError("--skip leaves no row.", f"--skip {skip}, {rows} rows", "skip fewer")
-    if skip:
-        out = {int(at) for at in rng.choice(rows, skip, replace=False)}
-        left = [at for at in left if at not in out]
-    if items is None or items >= len(left):
-        return left
-    return [left[at] for at in sorted(rng.choice(len(left), items, replace=False))]
-
-
 def measured_rows(rows: Iterable[Mapping[str, Any]]) -> list[ItemScore]:
     """Each row's mean (of its `nats`) over its `tokens`, and in bits over its `bytes`, which weigh it in the whole."""
     from pyrite.models.perplexity import LN2
@@ -204,13 +152,15 @@ class Perplexity:
             "on_bad_row": self.config.on_bad_row,
             **read_settings(self.config, mapping("--roles", self.config.roles)),
             "max_tokens": self.config.max_tokens,
-            "compute": hardware.choose(self.config.precision, self.config.device_map).as_config(),
         }
         if self.config.skip:
             chosen["skip"] = self.config.skip
         chosen |= for_step(parse_template_kwargs(self.config.chat_template_kwargs))
-        inputs: dict[str, Step | Source] = {"base": model_input(subject, "perplexity"), "file": source(self.source)}
-        return Step(PERPLEXITY, chosen, inputs, label=f"{subject.name}: perplexity of {self.source}")
+        label, inputs = f"{subject.name}: perplexity of {self.source}", {"file": source(self.source)}
+        if subject.remote:
+            return Step(REMOTE_PERPLEXITY, chosen, {**scoring_inputs(self.config, subject), **inputs}, label=label)
+        chosen["compute"] = hardware.choose(self.config.precision, self.config.device_map).as_config()
+        return Step(PERPLEXITY, chosen, {"base": model_input(subject, "perplexity"), **inputs}, label=label)
 
     def read(self, store: Store, step: Step) -> Result:
         """Each row's mean, weighted by its tokens (or bytes) in the whole."""
@@ -229,6 +179,7 @@ class Perplexity:
             notes.append(f"asked without the rows that --items {self.config.skip} takes")
         if refused := counts.get("refused"):
             notes.append(f"{sum(refused.values())} of the {counts['asked']} rows asked were left out: {refused}")
+        notes += scoring_notes(counts)
         notes += changed_note(counts)
         notes += [f"{remark} ({number} rows)" for remark, number in counts["chat template"].items()]
         if counts["rows_in_pieces"]:

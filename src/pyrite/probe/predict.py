@@ -225,15 +225,21 @@ def predict_step(context: Context) -> None:
     items = read_rows(context.inputs["items"] / "items.jsonl")
     labels: list[str] = context.config["labels"]
     logits = logits_with(context, items)
-    rows: list[dict[str, Any]] = [
-        {"id": item.id, "gold": item.label, "predicted": None if np.isnan(line).any() else labels[int(line.argmax())]}
-        | {
-            f"logit_{label}": None if np.isnan(value) else float(value)
-            for label, value in zip(labels, line, strict=True)
-        }
-        for item, line in zip(items, logits, strict=True)
-    ]
-    write_parquet(rows, context.out / "predictions.parquet")
+    lines = [None if np.isnan(line).any() else line.tolist() for line in logits]
+    write_parquet(prediction_rows(items, labels, lines), context.out / "predictions.parquet")
+
+
+def prediction_rows(
+    items: Sequence[Labelled], labels: Sequence[str], logits: Sequence[Sequence[float] | None]
+) -> list[dict[str, Any]]:
+    """Each item with its right label, the one of the largest logit, and all logits; nothing where an item was not asked."""
+    rows = []
+    for item, line in zip(items, logits, strict=True):
+        values = [None] * len(labels) if line is None else line
+        best = None if line is None else labels[int(np.argmax(line))]
+        columns = {f"logit_{label}": value for label, value in zip(labels, values, strict=True)}
+        rows.append({"id": item.id, "gold": item.label, "predicted": best, **columns})
+    return rows
 
 
 PREDICT = StepType("probe.predict", 4, predict_step)

@@ -11,6 +11,7 @@ from pyrite.probe import gate as gating
 from pyrite.probe import run_folder
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.export import Exported, export_tasks
+from pyrite.probe.generative import GenerativeProbe
 from pyrite.probe.labels import LabelTask
 from pyrite.probe.parse_task import parse_task
 from pyrite.probe.probe_task import ModelUnderTest, ProbeTask, opened
@@ -52,10 +53,16 @@ def probe(config: ProbeConfig) -> ProbeResult | Exported:
     steps: list[dict[str, Step]] = []
     if config.predictions is not None:
         (only, *more) = tasks
-        if more or not isinstance(only, LabelTask):
-            raise UserError("--predictions answers one task of labels.", ", ".join(names), "give one such --task")
-        run_steps([only.items], store, options, progress)
-        results = [{only.name: only.read_file(store, config.predictions)}]
+        if more or not isinstance(only, LabelTask | GenerativeProbe):
+            fix = "give one such --task"
+            raise UserError("--predictions answers one task, of labels or of texts.", ", ".join(names), fix)
+        if isinstance(only, LabelTask):
+            run_steps([only.items], store, options, progress)
+            results = [{only.name: only.read_file(store, config.predictions)}]
+        else:
+            steps = [{only.name: only.step_of_file(config.predictions)}]
+            run_steps(opened(steps[0][only.name]), store, options, progress)
+            results = [{only.name: only.read(store, steps[0][only.name])}]
         subjects = [redact_existing_path(str(config.predictions))]
     else:
         models = [name for name in (config.model, config.other) if name is not None]
@@ -121,7 +128,7 @@ def texts_by_subject(
     config: ProbeConfig, tasks: list[ProbeTask], steps: list[dict[str, Step]], store: Store
 ) -> list[dict[str, Texts]]:
     """The texts of each subject, by task; of a predictions file its labels."""
-    if config.predictions is not None:
+    if config.predictions is not None and not steps:
         return [
             {task.name: task.texts_of_file(store, config.predictions)} for task in tasks if isinstance(task, LabelTask)
         ]
