@@ -72,13 +72,13 @@ def _holds_turns_or_fields(row: Mapping[str, Any]) -> bool:
 @dataclass(frozen=True, slots=True)
 class TableText:
     """A table in a JSON document, by the texts of its values: `cells` of each row, by the texts of the columns' `names`;
-    `keys` of the rows where they have names. `others` stands beside "columns" and "data"."""
+    `keys` of the rows where they have names. `beside` stands next to "columns" and "data"."""
 
     form: Form
     names: Sequence[str]
     keys: Sequence[str] | None
     cells: Sequence[Sequence[str]]
-    others: Sequence[tuple[str, str]] = ()
+    beside: Sequence[tuple[str, str]] = ()
 
     def row_texts(self) -> list[str]:
         """Each row as an object; as a list where it has other columns than the table."""
@@ -109,8 +109,8 @@ class TableText:
                 row[place] = value
             table.append(row)
             keys += (self.keys or ())[number - 1 : number]
-        others = self.others if self.keys is None else [('"index"', _list(keys)), *self.others]
-        return _written(self.form, names, keys, table, others), len(table)
+        beside = self.beside if self.keys is None else [('"index"', _list(keys)), *self.beside]
+        return _written(self.form, names, keys, table, beside), len(table)
 
 
 def table_text(text: str, at: int, form: Form) -> TableText:
@@ -121,9 +121,9 @@ def table_text(text: str, at: int, form: Form) -> TableText:
         names = _element_texts(text, members['"columns"'].start)
         index = members.get('"index"')
         keys = _element_texts(text, index.start) if index is not None and isinstance(index.value, list) else []
-        known = {'"columns"', '"data"', *(['"index"'] if len(keys) == len(data) else [])}
-        others = [(name, text[span.start : span.end]) for name, span in members.items() if name not in known]
-        return TableText(form, names, keys if '"index"' in known else None, data, others)
+        parts_of_table = {'"columns"', '"data"', *(['"index"'] if len(keys) == len(data) else [])}
+        beside = [(name, text[span.start : span.end]) for name, span in members.items() if name not in parts_of_table]
+        return TableText(form, names, keys if '"index"' in parts_of_table else None, data, beside)
     if form == "lists":
         columns = [_element_texts(text, span.start) for span in members.values()]
         return TableText(form, list(members), None, list(zip(*columns, strict=True)))
@@ -140,11 +140,11 @@ def _written(
     names: Sequence[str],
     keys: Sequence[str],
     table: Sequence[Sequence[str]],
-    others: Sequence[tuple[str, str]],
+    beside: Sequence[tuple[str, str]],
 ) -> str:
     if form == "split":
         data = _list(map(_list, table), lines=True)
-        return _object([('"columns"', _list(names)), *others, ('"data"', data)], lines=True)
+        return _object([('"columns"', _list(names)), *beside, ('"data"', data)], lines=True)
     if form == "rows":
         rows = (_object((name, cell) for name, cell in zip(names, row, strict=True) if cell) for row in table)
         return _object(zip(keys, rows, strict=True), lines=True)

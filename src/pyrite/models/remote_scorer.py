@@ -75,24 +75,24 @@ class Scorer:
         async with Wire(self.endpoint) as wire:
             pace: Pace[Any] = Pace(self.endpoint, self.usage, lambda: False, self.base_wait)
             model = self.endpoint.model or await self._only_model(wire, pace)
-            told = []
+            refusals = []
             for way in WAYS[str if isinstance(plain, str) else list]:
                 outcome = await pace.retried(partial(self._ask, wire, model, plain, way), 0)
                 if isinstance(outcome, PromptScores):
                     same = await self._same_as_written(wire, pace, model, plain, way, outcome)
                     if same is False:
-                        told.append(f"{way}: a token that it wrote has another log-probability where it is read")
+                        refusals.append(f"{way}: a token that it wrote has another log-probability where it is read")
                         continue
                     return Ability(way, model, same)
                 assert outcome is not None, "nothing stops this"
                 if not outcome.missing and outcome.status != 404:
                     raise UserError("The endpoint does not score as asked.", f"{way}: {outcome.reason}", outcome.fix)
-                told.append(f"{way}: {outcome.reason}")
+                refusals.append(f"{way}: {outcome.reason}")
         fix = (
             "serve the model with one that does (vllm serve), or ask it for tasks whose answers are texts; a model on this "
             "machine needs no endpoint"
         )
-        raise UserError("The endpoint does not tell the log-probabilities of a prompt.", "; ".join(told), fix)
+        raise UserError("The endpoint does not tell the log-probabilities of a prompt.", "; ".join(refusals), fix)
 
     async def _only_model(self, wire: Wire, pace: Pace[Any]) -> str:
         """The only model that the endpoint lists."""
@@ -109,8 +109,8 @@ class Scorer:
         if isinstance(models, Fault):
             raise UserError("The endpoint does not list its models.", models.reason, f"{models.fix}; or name the model")
         if models is None or len(models) != 1:
-            found = f"{len(models or [])} models: {wire.clean(', '.join(models or []))}"
-            raise UserError("The endpoint does not list exactly one model.", found, "name one of them as the model")
+            listed = f"{len(models or [])} models: {wire.clean(', '.join(models or []))}"
+            raise UserError("The endpoint does not list exactly one model.", listed, "name one of them as the model")
         return str(models[0])
 
     async def _same_as_written(
@@ -196,11 +196,11 @@ def as_sent(scores: PromptScores, ids: Sequence[int]) -> PromptScores | Fault:
     return replace(scores, ids=tuple(ids))
 
 
-def run_async(make: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
+def run_async(start: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
     """Run a coroutine in an event loop of its own; beside one that runs already (a notebook's), in a thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(make())
+        return asyncio.run(start())
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(make())).result()
+        return pool.submit(lambda: asyncio.run(start())).result()

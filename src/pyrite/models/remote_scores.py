@@ -79,8 +79,8 @@ def read_echo(body: dict[str, Any], choice: dict[str, Any]) -> PromptScores | Fa
     written = 1 if size.tokens is None else size.tokens
     prompt = len(tokens) - written if size.prompt_tokens is None else size.prompt_tokens
     if len(tokens) <= max(1, written) or prompt > len(tokens) or len(tokens) - prompt > max(1, written):
-        told = f"{len(tokens)} tokens; the prompt has {prompt}"
-        return unreadable(f"only what was written has log-probabilities, not the prompt ({told})")
+        counts = f"{len(tokens)} tokens; the prompt has {prompt}"
+        return unreadable(f"only what was written has log-probabilities, not the prompt ({counts})")
     after = (tokens[prompt], values[prompt]) if len(tokens) > prompt else None
     following = None if after is None or after[1] is None else (after[0], after[1])
     return PromptScores(tokens[:prompt], values[:prompt], next=following)
@@ -116,9 +116,13 @@ def read_prompt_logprobs(choice: dict[str, Any]) -> PromptScores | Fault:
         tokens.append(str(entry.get("decoded_token") or ""))
         values.append(number(entry.get("logprob")))
         ids.append(int(name) if entries else -1)
-    told = choice.get("prompt_token_ids")
-    if isinstance(told, list) and len(told) == len(ids) and all(isinstance(token, int) for token in told):
-        ids = list(told)
+    token_ids = choice.get("prompt_token_ids")
+    if (
+        isinstance(token_ids, list)
+        and len(token_ids) == len(ids)
+        and all(isinstance(token, int) for token in token_ids)
+    ):
+        ids = list(token_ids)
     pair = token_lists(choice)
     following = (pair[0][0], pair[1][0]) if pair is not None and pair[0] and pair[1][0] is not None else None
     return PromptScores(tuple(tokens), tuple(values), tuple(ids), following)
@@ -155,5 +159,5 @@ def bytes_of_first(scores: PromptScores, text: str) -> int | None:
     last = scores.tokens[-1]
     if not first or "\ufffd" in first or not ("\ufffd" in last or (last and text.endswith(last))):
         return None
-    shown = next((part for part in (first, first.lstrip()) if part and text.startswith(part)), "")
-    return len(shown.encode())  # a character that is cut in pieces stands further on
+    start = next((part for part in (first, first.lstrip()) if part and text.startswith(part)), "")
+    return len(start.encode())  # a character that is cut in pieces stands further on

@@ -75,7 +75,7 @@ class Batch:
     def _outcome(self, asking: Asking, prompt: Chat) -> Answer | Fault:
         row = self.lines.pop(asking.custom_id(prompt), None)
         if row is not None:
-            return outcome_of(row, prompt, asking.writing)
+            return batch_outcome(row, prompt, asking.writing)
         stem = f"{asking.task}/{prompt.id}/"
         other = next((key for key in self.lines if key.startswith(stem) and len(key) == len(stem) + HASH), None)
         if other is None:
@@ -93,7 +93,7 @@ def read_batch(path: Path, *, skip: bool) -> Batch:
     if not path.is_file():
         raise UserError("That batch file is not there.", str(path), "give the file that vllm run-batch wrote (-o)")
     batch = Batch(path, {}, {})
-    for number, line in enumerate(lines_of(path), 1):
+    for number, line in enumerate(batch_lines(path), 1):
         row = lenient_json(line)
         key = row.get("custom_id") if isinstance(row, dict) else None
         reason = "no response" if not isinstance(key, str) else "answered twice" if key in batch.lines else ""
@@ -105,13 +105,13 @@ def read_batch(path: Path, *, skip: bool) -> Batch:
         elif skip:
             batch.reasons[reason] = batch.reasons.get(reason, 0) + 1
         else:
-            shown = line[:100].decode(errors="replace")
+            excerpt = line[:100].decode(errors="replace")
             fix = "mend or remove this line, or leave such lines out and count them: --on-bad-row skip"
-            raise UserError("A line of the batch file is no answer.", f"{path}:{number}: {reason}: {shown}", fix)
+            raise UserError("A line of the batch file is no answer.", f"{path}:{number}: {reason}: {excerpt}", fix)
     return batch
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
+def batch_lines(path: Path) -> Iterator[bytes]:
     """The lines that hold something."""
     with path.open("rb") as source:
         for line in source:
@@ -119,7 +119,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
                 yield line.removeprefix(b"\xef\xbb\xbf").strip()
 
 
-def outcome_of(row: Mapping[str, Any], prompt: Chat, writing: Writing) -> Answer | Fault:
+def batch_outcome(row: Mapping[str, Any], prompt: Chat, writing: Writing) -> Answer | Fault:
     """The answer in a line, or why there is none."""
     response = row.get("response")
     response = response if isinstance(response, dict) else {}
@@ -129,9 +129,9 @@ def outcome_of(row: Mapping[str, Any], prompt: Chat, writing: Writing) -> Answer
     status = status if isinstance(status, int) else None
     error = row.get("error") or body.get("error") or (body if body.get("object") == "error" else None)
     if error or (status is not None and status >= 400):
-        told = read_error(error if isinstance(error, dict | list | str) else body)
-        reason = f"status {status or told.status or '?'}: {told.message[:300] or 'no message'}"
-        return fault_of(status or told.status, told, {}, time.time(), key="the key", reason=reason)
+        fault = read_error(error if isinstance(error, dict | list | str) else body)
+        reason = f"status {status or fault.status or '?'}: {fault.message[:300] or 'no message'}"
+        return fault_of(status or fault.status, fault, {}, time.time(), key="the key", reason=reason)
     answer = reply_answer(body, prompt.id, 0, writing)
     return replace(answer, again=False) if isinstance(answer, Fault) else answer  # nobody can be asked again
 
