@@ -437,7 +437,7 @@ def store_ls(*, store: Where = None, json: Json = False) -> None:
     import dataclasses
     import time
 
-    from pyrite.steps.store import open_store
+    from pyrite.steps.place import open_store
 
     entries = open_store(store).entries()
     if json:
@@ -454,7 +454,7 @@ def store_ls(*, store: Where = None, json: Json = False) -> None:
 @store_app.command(name="rm")
 def store_rm(*keys: str, store: Where = None) -> None:
     """Delete finished steps by their key, or its first digits."""
-    from pyrite.steps.store import open_store
+    from pyrite.steps.place import open_store
 
     opened = open_store(store)
     for key in [opened.find(prefix) for prefix in keys]:
@@ -464,7 +464,7 @@ def store_rm(*keys: str, store: Where = None) -> None:
 @store_app.command(name="gc")
 def store_gc(*, older_than_days: float | None = None, store: Where = None) -> None:
     """Delete what cut-off attempts left and, with an age, finished steps older than it."""
-    from pyrite.steps.store import open_store
+    from pyrite.steps.place import open_store
 
     count, freed = open_store(store).collect(older_than_days=older_than_days)
     print(f"{count} deleted, {freed / 1e6:,.2f} MB freed")

@@ -159,12 +159,16 @@ def test_an_old_view_of_a_folder_takes_no_lease(tmp_path: Path, monkeypatch: pyt
     """A network's file system may list what was there a minute ago; the numbers that were cleared away are free to link."""
     register, stale = FolderRegister(tmp_path), FolderRegister(tmp_path)
     tag = register.create("x", b"1")
-    for number in range(2, 6):
+    for number in range(2, 41):
         assert tag is not None
         tag = register.replace("x", f"{number}".encode(), tag)
-    assert stale.replace("x", b"late", "1") is None
-    assert register.read("x") == (b"5", "5")
-    lists = iter([[], *[FolderRegister.numbers(stale, "x") for _ in range(1)]])
-    monkeypatch.setattr(stale, "numbers", lambda name: next(lists, FolderRegister(tmp_path).numbers(name)))
+    assert register.numbers("x") == list(range(25, 41))
+    assert stale.replace("x", b"late", "3") is None
+    views = iter([[]])
+    monkeypatch.setattr(stale, "numbers", lambda name: next(views, None) or FolderRegister.numbers(register, name))
     assert stale.create("x", b"late") is None
-    assert register.read("x") == (b"5", "5")
+    assert register.read("x") == (b"40", "40")
+    assert register.numbers("x") == list(range(25, 41))
+    register.delete("x")
+    assert register.replace("x", b"late", "40") is None
+    assert register.numbers("x") == []

@@ -109,8 +109,8 @@ class Scorer:
         if isinstance(models, Fault):
             raise UserError("The endpoint does not list its models.", models.reason, f"{models.fix}; or name the model")
         if models is None or len(models) != 1:
-            listed = f"{len(models or [])} models: {wire.clean(', '.join(models or []))}"
-            raise UserError("The endpoint does not list exactly one model.", listed, "name one of them as the model")
+            detail = f"{len(models or [])} models: {wire.clean(', '.join(models or []))}"
+            raise UserError("The endpoint does not list exactly one model.", detail, "name one of them as the model")
         return str(models[0])
 
     async def _same_as_written(

@@ -24,6 +24,9 @@ PROBE = "store.json"
 """An object that tells whether the server compares before it writes."""
 SETTLE = 1.0
 """Seconds after which a write that nothing compared is looked at again."""
+KEPT = 16
+"""Contents of a name that stay in a folder. A number is free only where it is new, or older than these: so a writer can tell that
+it had seen an old list."""
 PRECONDITION = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _in_memory = threading.RLock()
 
@@ -337,10 +340,12 @@ class FolderRegister:
         finally:
             waiting.unlink()
         numbers = self.numbers(name)
-        late = number > 1 and number - 1 not in numbers
-        if late or numbers[-1] > number:  # we had seen an old list, and the number was free because it is long over
+        gone = number > 1 and number - 1 not in numbers
+        if (
+            gone or numbers[-1] >= number + KEPT
+        ):  # we had seen an old list, and the number was free since it is long over
             ours.unlink(missing_ok=True)
             return None
-        for older in numbers[:-2]:
+        for older in numbers[:-KEPT]:
             (self.folder / f"{name}.{older}").unlink(missing_ok=True)
         return str(number)

@@ -39,7 +39,6 @@ from pyrite.steps.store import (
     make_folder,
     manifest_bytes,
     manifest_of,
-    open_store,
     write_manifest,
 )
 
@@ -62,7 +61,7 @@ class RemoteStore(Store):
         """The attempts that lie in the cache, of steps that this process has looked at."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_store, (self.url,)  # another machine has a cache of its own
+        return RemoteStore, (self.url,)  # another machine has a cache of its own
 
     @property
     def place(self) -> str:

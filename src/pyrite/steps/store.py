@@ -27,7 +27,6 @@ from filelock import FileLock, Timeout
 
 import pyrite
 from pyrite.errors import UserError
-from pyrite.io.urls import local_path, url_of
 from pyrite.steps.lease import Lease, is_held, taken
 from pyrite.steps.objects import FolderRegister
 from pyrite.steps.step import Step, digest
@@ -45,23 +44,6 @@ def default_store() -> Path:
     import platformdirs
 
     return Path(os.environ.get("PYRITE_STORE") or Path(platformdirs.user_cache_dir("pyrite")) / "store")
-
-
-def open_store(place: str | Path | None = None) -> "Store":
-    """The store at a place: a folder, or a URL of an object store (`s3://bucket/prefix`); by default the user's.
-
-    Raises:
-        UserError: nobody knows the URL's protocol, or the package that speaks it is not installed.
-    """
-    place = place or default_store()
-    url = url_of(place)
-    if url is None:
-        return Store(Path(place))
-    if (folder := local_path(url)) is not None:
-        return Store(folder)
-    from pyrite.steps.remote_store import RemoteStore
-
-    return RemoteStore(url)
 
 
 @dataclass(frozen=True, slots=True)
