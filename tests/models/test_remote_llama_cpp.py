@@ -17,6 +17,7 @@ from pyrite.errors import UserError
 from pyrite.models import packaged
 from pyrite.models.answers import Answer, Writing, read_answers
 from pyrite.models.remote import Endpoint, Usage, chat
+from pyrite.models.remote_scorer import Scorer
 
 pytestmark = [pytest.mark.packaged, pytest.mark.slow]
 
@@ -107,6 +108,15 @@ def test_prompts_that_are_too_long_are_missing_and_the_others_answered(address: 
     assert f"exceeds the available context size ({ROOM} tokens)" in answers[long[0]].meta["detail"]
     assert answers["Name a colour."].text.strip()
     assert (usage.missing, usage.failed, usage.retries) == (5, 0, 0)
+
+
+def test_log_probabilities_of_a_prompt_are_refused_with_the_reason(address: str) -> None:
+    """llama.cpp takes both ways without a word, and tells of the written token only."""
+    endpoint = Endpoint(base_url=address, retries=0, timeout_s=300)
+    with pytest.raises(UserError, match="does not tell the log-probabilities of a prompt") as caught:
+        Scorer(endpoint, Usage()).find_ability()
+    assert "echo: only what was written has log-probabilities" in caught.value.found
+    assert "prompt_logprobs: the reply has no prompt_logprobs" in caught.value.found
 
 
 def test_a_wrong_key_stops_at_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

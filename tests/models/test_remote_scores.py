@@ -65,6 +65,7 @@ def test_an_echoed_prompt() -> None:
         ({"choices": [{"text": "x", "logprobs": None}]}, "no log-probabilities"),
         (echoed(["!"], [-0.5], prompt_tokens=5, completion_tokens=1), "only what was written"),  # llama.cpp's
         (echoed(["!"], [-0.5]), "only what was written"),
+        ({"choices": [{"logprobs": {"content": [{"token": " sky", "logprob": -0.9}]}}]}, "only what was written"),
         (
             echoed(["a", "b", "!"], [None, None, -1.0], prompt_tokens=2, completion_tokens=1),
             "have no log-probabilities",

@@ -1,7 +1,7 @@
 """Log-probabilities of a prompt's own tokens, as completion endpoints tell them. Trusts no field.
 
 There are two ways, and no server is known by its name: `prompt_logprobs` (vLLM's), and `echo` with `logprobs` (of the first
-completion API; vLLM, SGLang and others have it, OpenAI and llama.cpp do not). Which of them a server has, a request tells.
+completion API; vLLM has it, too, llama.cpp does not). Which of them a server has, a request tells.
 """
 
 import math
@@ -89,6 +89,13 @@ def read_echo(body: dict[str, Any], choice: dict[str, Any]) -> PromptScores | Fa
 def token_lists(choice: dict[str, Any]) -> tuple[tuple[str, ...], tuple[float | None, ...]] | None:
     """The tokens of a choice and their log-probabilities; None where it has no such lists of one length."""
     logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if isinstance(content, list):  # the newer shape, of chats, which llama.cpp has here, too
+        rows = [row if isinstance(row, dict) else {} for row in content]
+        logprobs = {
+            "tokens": [row.get("token") for row in rows],
+            "token_logprobs": [row.get("logprob") for row in rows],
+        }
     tokens, values = (
         logprobs.get(name) if isinstance(logprobs, dict) else None for name in ("tokens", "token_logprobs")
     )

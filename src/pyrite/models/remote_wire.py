@@ -50,7 +50,13 @@ class Wire:
         return await self._reply(lambda: create(**body))
 
     async def completion(self, body: Mapping[str, Any]) -> bytes | Fault:
-        """Ask for a continuation of a text or of token ids."""
+        """Ask for a continuation of a text or of token ids.
+
+        Of an address without a path, the one below /v1 is asked first: llama.cpp answers above it, too, in another shape.
+        """
+        if len(self._bases) > 1 and not self._bases[0].endswith("/v1"):
+            self._bases = self._bases[::-1]
+            self._client.base_url = self._bases[0]
         create: Callable[..., Awaitable[Any]] = self._client.completions.with_raw_response.create
         return await self._reply(lambda: create(**body))
 
