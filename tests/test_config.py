@@ -9,6 +9,7 @@ import pytest
 import pyrite
 from pyrite.config_base import CallConfig, mapping
 from pyrite.errors import UserError
+from pyrite.study.load import parse_spec
 
 CONFIGS = sorted(name for name in pyrite._NAMES if name.endswith("Config"))
 VERBS = sorted(path.parent.name for path in Path(pyrite.__file__).parent.glob("*/config.py"))
@@ -120,3 +121,31 @@ def test_task_files_and_recipes_name_each_label_and_field_once(tmp_path: Path) -
     (tmp_path / "recipe.yaml").write_text("labels: [a, b]\nfields: [text, text]\nrows: x.csv\nsynth: {model: m}\n")
     with pytest.raises(UserError, match=r"recipe.yaml:2: fields: each once, and text is there twice"):
         load_recipe(tmp_path / "recipe.yaml")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: 2001-99-99", "month must be in 1..12"),
+        ("a: !!int x", "invalid literal"),
+        ("a: !!bool x", "'x'"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: " + "{b: " * 5000, "nested too deeply"),
+        (BOMB, "more than 1,000,000 values"),
+    ],
+)
+def test_yaml_that_its_library_stumbles_over(text: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_spec(text, "s.yaml")
+    assert says in caught.value.found
+    assert "s.yaml" in caught.value.found
+
+
+def test_comments_that_the_yaml_library_cannot_keep_are_no_traceback() -> None:
+    with pytest.raises(UserError, match=r"s\.yaml:"):
+        parse_spec("repairs:      # of the biased arm\n  unlearn 32}\n\nmerge:\n  half: 1\n", "s.yaml")

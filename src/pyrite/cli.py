@@ -143,19 +143,10 @@ def with_config(arguments: list[str]) -> list[str]:
 
 def check_yaml(file: Path) -> None:
     """Refuse a file of flags that is no YAML mapping, with the line."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-
     from pyrite.config_base import yaml_text
+    from pyrite.yaml_values import load_yaml
 
-    try:
-        loaded = YAML(typ="safe").load(yaml_text(file, "configuration"))
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UserError(
-            "The configuration is not valid YAML.", f"{file}:{line}: {error.problem}", "mend this line"
-        ) from error
-    if not isinstance(loaded, dict):
+    if not isinstance(load_yaml(yaml_text(file, "configuration"), str(file), "configuration", lines=False), dict):
         raise UserError("The configuration holds no flags.", str(file), "write FLAG: VALUE lines")
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyrite.errors import UserError
+from pyrite.yaml_values import load_yaml, plain_values
 
 
 class ConfigBase(BaseModel):
@@ -77,26 +78,11 @@ def from_yaml(
     Raises:
         UserError: not YAML, not a mapping, an unknown key (with "did you mean"), a value that does not fit.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        loaded = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise UserError(
-            f"The {what} is not valid YAML.", f"{where}:{line}: {error.problem}", "mend this line"
-        ) from error
-    except YAMLError as error:  # a character that YAML does not have, such as a control character
-        at = f"{where}:{text.count(chr(10), 0, getattr(error, 'position', 0)) + 1}"
-        character = getattr(error, "character", "")  # its code, or itself
-        shown = f"U+{character:04X}" if isinstance(character, int) else ascii(character)
-        problem = f"{getattr(error, 'reason', error)}: {shown}"
-        raise UserError(f"The {what} is not valid YAML.", f"{at}: {problem}", "mend this line") from error
+    loaded = load_yaml(text, where, what)
     if not isinstance(loaded, dict):
         raise UserError(f"The {what} holds no mapping.", where, see)
     try:
-        config = model.model_validate(plain_values(loaded))
+        config = model.model_validate(plain_values(loaded, where, what))
         refuse(check(config) if check else ())
     except ValidationError as error:
         details, fixes = [], []
@@ -194,15 +180,6 @@ def mapping(flag: str, texts: tuple[str, ...]) -> dict[str, str] | None:
     if twice is not None:
         raise UserError(f"{flag} says two things of one name.", twice, "leave one of them out")
     return {left: right for left, _, right in pairs} or None
-
-
-def plain_values(value: Any) -> Any:
-    """The YAML library's containers as plain ones; keys become text, values stay as they are."""
-    if isinstance(value, dict):
-        return {str(key): plain_values(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [plain_values(inner) for inner in value]
-    return value
 
 
 def as_in_file(loaded: Any, location: Sequence[Any]) -> Place:

@@ -178,7 +178,7 @@ def test_a_card_cannot_point_outside_its_data_set(pattern: str, cache: Path) -> 
 @pytest.mark.parametrize("head", ["configs: [", "configs: !!python/object/apply:os.system ['true']"])
 def test_a_card_that_is_no_plain_yaml_is_refused(head: str, cache: Path) -> None:
     put(cache, {"README.md": f"---\n{head}\n---\n".encode(), "train.jsonl": b'{"text": "a"}\n'})
-    with pytest.raises(UserError, match="card is no YAML"):
+    with pytest.raises(UserError, match="card is not valid YAML"):
         read_all("hf://org/name")
 
 

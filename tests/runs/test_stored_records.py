@@ -1,6 +1,8 @@
 """Run folders of schema version 1, made by the verbs on tiny models: they are read, reported and gated as long as that
 version is read. (Folders of the machine that made them stand as /data in the files.)"""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,17 @@ def test_a_label_that_no_synthetic_row_has_is_no_mistake() -> None:
     values = {"agreement": 0.75, "n": 4, "judge_accuracy_on_human": 0.9, "n_human": 10, "by_label": labels}
     (table,) = quality_table({"made": SourceQuality.from_json(values)})
     assert table.rows[0][-1] == "positive 75% of 4, negative no row"
+
+
+def test_evidence_that_cannot_be_drawn_is_no_traceback(tmp_path: Path) -> None:
+    run = shutil.copytree(RECORDS / "loop" / "audit", tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    shaped = [finding for finding in record["findings"] if finding["flaw"] == "format"]
+    for finding in shaped:
+        for values in finding["evidence"]["values"].values():
+            for entry in values if isinstance(values, list) else []:
+                if isinstance(entry, dict):
+                    entry.pop("share", None)
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="evidence that cannot be drawn: KeyError: 'share'"):
+        report(ReportConfig(runs=(str(run),), out=tmp_path / "page.html"))

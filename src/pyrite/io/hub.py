@@ -165,18 +165,12 @@ def _card(readme: Path) -> Mapping[str, Any]:
     """The YAML at the head of a data set's README, read as plain data."""
     if not readme.is_file():
         return {}
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from pyrite.yaml_values import load_yaml
 
     parts = re.split(r"^---\s*$", readme.read_text("utf-8", "replace").removeprefix("\ufeff"), maxsplit=2, flags=re.M)
     if len(parts) < 3 or parts[0].strip():
         return {}
-    try:
-        head = YAML(typ="safe", pure=True).load(parts[1])
-    except YAMLError as error:
-        raise UserError(
-            "the data set's card is no YAML", f"{readme}: {short_value(str(error), 200)}", "tell its owner"
-        ) from error
+    head = load_yaml(parts[1], str(readme), "data set's card", lines=False)
     return head if isinstance(head, Mapping) else {}
 
 

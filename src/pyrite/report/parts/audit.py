@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pyrite.audit.show import NAMED, beyond, by_flaw, format_number, p_value, reference_name, rows_read
+from pyrite.errors import UserError
 from pyrite.redact import redact_path
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Block, Cell, Facts, Figure, Finding, Lines, Rows, Section, Table, Tone, Verdict
@@ -10,6 +11,7 @@ from pyrite.report.parts import shared
 from pyrite.report.parts.shared import Column, Part, ReportKind
 from pyrite.runs import Run, count_results, read_results
 from pyrite.runs.audit import AuditRecord, FindingRecord
+from pyrite.runs.read import AGAIN
 
 TONES: dict[str, Tone] = {"fail": "bad", "warn": "unsure", "ok": "good"}
 POINTS = 1500
@@ -170,10 +172,14 @@ def figure_section(run: Run[AuditRecord], config: ReportConfig, anchor: str) -> 
     from pyrite.report.draw import SCREEN, page_figure
 
     values = run.record.as_json()
-    drawn = charts(values, SCREEN, shapes=not config.no_rows, points=POINTS)
-    drawings: list[Figure] = [
-        page_figure(chart, f"{anchor}-{name}", alt_text(values, name)) for name, chart in drawn.items()
-    ]
+    try:
+        drawn = charts(values, SCREEN, shapes=not config.no_rows, points=POINTS)
+        drawings: list[Figure] = [
+            page_figure(chart, f"{anchor}-{name}", alt_text(values, name)) for name, chart in drawn.items()
+        ]
+    except Exception as error:  # what evidence holds is each flaw's own, and no part of the record's schema
+        found = f"{run.folder}: evidence that cannot be drawn: {type(error).__name__}: {str(error)[:200]}"
+        raise UserError("The run is not whole.", found, AGAIN) from error
     return [Section(f"{anchor}-figures", "Data and references, drawn", drawings)] if drawings else []
 
 
