@@ -91,12 +91,21 @@ class Order(torch.utils.data.Sampler[int]):
         )
 
 
+class OrderedBatches(torch.utils.data.BatchSampler):
+    """Row numbers of batches in our order. The Trainer calls `set_epoch` of this where it skips what a checkpoint has seen, and
+    of the loader elsewhere."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """At the start of every epoch."""
+        self.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
 class SameBatches(torch.utils.data.DataLoader[Any]):
     """The batches of one process, the same in every process of a group."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of every epoch."""
-        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        """At the start of every epoch."""
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
 class OrderedTrainer(sharded.ShardedTrainer):
@@ -112,9 +121,8 @@ class OrderedTrainer(sharded.ShardedTrainer):
         """The library's; of several processes the same in each."""
         if peers.world_size() == 1:
             return super().get_train_dataloader()
-        return SameBatches(
-            self.train_dataset, self.args.per_device_train_batch_size, sampler=self.order, collate_fn=self.data_collator
-        )
+        batches = OrderedBatches(self.order, self.args.per_device_train_batch_size, drop_last=False)
+        return SameBatches(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The loss of a batch; of several processes this one's part, as many times as there are processes (their gradients
