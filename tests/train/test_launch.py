@@ -115,6 +115,18 @@ def test_a_study_says_which_of_its_trainings_do_not_fit_the_launch(of_two: None)
             check_launch([step(2)], StudyConfig(spec="s", **option))
 
 
+def test_a_program_that_torchrun_started_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pyrite.models.hardware import Compute
+    from pyrite.train.fit import arguments_of
+    from pyrite.train.settings import OptimSettings
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="WORLD_SIZE=2 in a Python process"):
+        arguments_of(OptimSettings(), Compute("cpu", "fp32"), 0, tmp_path, warmup=0)
+
+
 @pytest.fixture
 def store() -> Any:
     return distributed.HashStore()  # type: ignore[attr-defined]

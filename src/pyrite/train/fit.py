@@ -5,6 +5,7 @@ optimiser, schedule and random states, and only a checkpoint that was written to
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.lower import Injected, padded_states
 from pyrite.steps import Context
+from pyrite.steps.launch import EXAMPLE, SIZE
 from pyrite.train import peers, sharded
 from pyrite.train.fit_together import HISTORY
 from pyrite.train.settings import OptimSettings, TrainSettings
@@ -171,7 +173,15 @@ def arguments_of(
     optim: OptimSettings, compute: Compute, seed: int, folder: Path, *, warmup: float, **options: Any
 ) -> TrainingArguments:
     """The library's options for one of our trainings: checkpoints only when we ask for one, nothing on the terminal, one
-    device a process, so that results do not depend on how many there are."""
+    device a process, so that results do not depend on how many there are.
+
+    Raises:
+        UserError: torchrun started a program of the user's that trains here.
+    """
+    if int(os.environ.get(SIZE, "1")) > 1 and not torch.distributed.is_initialized():
+        detail = f"{SIZE}={os.environ[SIZE]} in a Python process of your own"
+        fix = f"start the command ({EXAMPLE}), or unset {SIZE}: the library would wait for the other processes"
+        raise UserError("The processes of a launch train through the command.", detail, fix)
     named: dict[str, Any] = {
         "learning_rate": optim.learning_rate,
         "weight_decay": optim.weight_decay,
