@@ -115,6 +115,18 @@ def test_a_study_says_which_of_its_trainings_do_not_fit_the_launch(of_two: None)
             check_launch([step(2)], StudyConfig(spec="s", **option))
 
 
+def test_a_program_that_torchrun_started_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pyrite.models.hardware import Compute
+    from pyrite.train.fit import arguments_of
+    from pyrite.train.settings import OptimSettings
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="WORLD_SIZE=2 in a Python process"):
+        arguments_of(OptimSettings(), Compute("cpu", "fp32"), 0, tmp_path, warmup=0)
+
+
 @pytest.fixture
 def store() -> Any:
     return distributed.HashStore()  # type: ignore[attr-defined]
@@ -189,30 +201,11 @@ def test_a_signal_is_noted_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-FLAGS = [
-    "--steps",
-    "6",
-    "--guard-rows",
-    "4",
-    "--guard-forget-rows",
-    "4",
-    "--scorecard-rows",
-    "4",
-    "--guard-every-tokens",
-    "300",
-    "--guard-answers",
-    "0",
-    "--precision",
-    "fp32",
-    "--pack-tokens",
-    "100",
-    "--training",
-    "full",
-    "--learning-rate",
-    "1e-3",
-    "--kl-weight",
-    "0.5",
-]
+STEPS = 6
+FLAGS = {
+    "guard-rows": 4, "guard-forget-rows": 4, "scorecard-rows": 4, "guard-every-tokens": 300, "guard-answers": 0,
+    "precision": "fp32", "pack-tokens": 100, "training": "full", "learning-rate": 1e-3, "kl-weight": 0.5,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -227,7 +220,8 @@ def line(tmp_path: Path, tiny_chat: Path) -> list[str]:
         ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     sides = ["--forget", str(tmp_path / "forget.jsonl"), "--replay", str(tmp_path / "replay.jsonl")]
-    return ["repair", str(tiny_chat), *sides, *FLAGS]
+    flags = [word for name, value in FLAGS.items() for word in (f"--{name}", str(value))]
+    return ["repair", str(tiny_chat), *sides, *flags]
 
 
 def started(arguments: list[str], *launcher: str, **variables: str) -> "subprocess.Popen[str]":
@@ -241,14 +235,13 @@ def started(arguments: list[str], *launcher: str, **variables: str) -> "subproce
 TWO = ("--standalone", "--nproc-per-node", "2")
 
 
-def wait_for(store: Path, pattern: str) -> Path:
-    """The first file of this pattern in an attempt."""
-    until = time.monotonic() + 900
-    while time.monotonic() < until:
+def wait_for(store: Path, pattern: str, run: "subprocess.Popen[str]") -> Path:
+    """The first file of this pattern in an attempt, which a command writes."""
+    while run.poll() is None:
         if files := sorted(store.glob(f"attempts/*/{pattern}")):
             return files[0]
         time.sleep(0.05)
-    raise AssertionError(f"no {pattern}")
+    raise AssertionError(f"no {pattern}: {run.communicate()[0]}")
 
 
 def weights(folder: Path) -> bytes:
@@ -258,21 +251,31 @@ def weights(folder: Path) -> bytes:
 @pytest.mark.slow
 def test_torchrun_stopped_and_started_again_is_our_own_processes(tmp_path: Path, line: list[str]) -> None:
     """SIGTERM at the launcher after a step: a checkpoint, one message; then the same bytes as `--processes 2` uncut."""
-    torchrun = [*line, "--store", str(tmp_path / "store"), "--out", str(tmp_path / "launched")]
+    torchrun = [*line, "--steps", str(STEPS), "--store", str(tmp_path / "store"), "--out", str(tmp_path / "launched")]
     first = started(torchrun, *TWO)
-    wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete")
+    wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete", first)
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=900)
     assert first.returncode
     assert said.count("pyrite: interrupted.") == 1
     assert "mistake in Pyrite" not in said
-    left = wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete").parent
-    assert 0 < int(left.name.rpartition("-")[2]) < 6
+    [left] = (tmp_path / "store").glob("attempts/*/checkpoint-*/checkpoint-*/complete")
+    assert 0 < int(left.parent.name.rpartition("-")[2]) < STEPS
     again = started(torchrun, *TWO)
     said, _ = again.communicate(timeout=900)
     assert again.returncode == 0, said
     assert said.count("written to") == 1
-    own = [*line, "--processes", "2", "--store", str(tmp_path / "own"), "--out", str(tmp_path / "spawned")]
+    own = [
+        *line,
+        "--steps",
+        str(STEPS),
+        "--processes",
+        "2",
+        "--store",
+        str(tmp_path / "own"),
+        "--out",
+        str(tmp_path / "spawned"),
+    ]
     uncut = started(own)
     said, _ = uncut.communicate(timeout=900)
     assert uncut.returncode == 0, said
@@ -290,7 +293,7 @@ def test_a_process_that_is_killed_ends_all_with_one_message(tmp_path: Path, line
     arguments = [*line, "--steps", "4000", "--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
     place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     first, second = (started(arguments, RANK=rank, LOCAL_RANK=rank, **place) for rank in "01")
-    wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete")
+    wait_for(tmp_path / "store", "checkpoint-*/checkpoint-*/complete", first)
     [member] = [child for child in psutil.Process(second.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     member.kill()
     said, _ = first.communicate(timeout=900)

@@ -206,7 +206,8 @@ def test_gradients_are_clipped_by_the_norm_over_all_shares(alone: Path, pair: Pa
 
 @pytest.mark.parametrize("name", ["encoder, all weights", "chats, LoRA"])
 def test_cut_off_and_resumed_is_never_cut_off(pair: Path, name: str) -> None:
-    assert losses(pair, name) == losses(pair / "cut", name)
+    if name.startswith("chats"):  # else the mean of ten steps is of those since the last start
+        assert losses(pair, name) == losses(pair / "cut", name)
     uncut, cut = weights(pair, name), weights(pair / "cut", name)
     assert all(torch.equal(uncut[key], cut[key]) for key in uncut)
 
@@ -219,8 +220,9 @@ def test_the_training_moved_the_weights(alone: Path, base: Path, name: str) -> N
     else:
         [file] = (base / ("encoder" if name.startswith("encoder") else "causal")).glob("*.safetensors")
         before = load_file(file)
-        shared = [key for key in moved if key in before]
-        assert any(not torch.equal(moved[key], before[key]) for key in shared)
+        inside = {key: before[key.removeprefix("bert.")] for key in moved if key.removeprefix("bert.") in before}
+        assert len(inside) > 15
+        assert sum(not torch.equal(moved[key], tensor) for key, tensor in inside.items()) > 0.8 * len(inside)
 
 
 def test_each_process_wrote_its_share(pair: Path) -> None:

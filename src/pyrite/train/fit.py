@@ -5,6 +5,7 @@ optimiser, schedule and random states, and only a checkpoint that was written to
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pyrite.errors import OutOfTime, UserError
 from pyrite.models.hardware import Compute
 from pyrite.models.lower import Injected, padded_states
 from pyrite.steps import Context
+from pyrite.steps.launch import EXAMPLE, SIZE
 from pyrite.train import peers, sharded
 from pyrite.train.fit_together import HISTORY
 from pyrite.train.settings import OptimSettings, TrainSettings
@@ -91,12 +93,21 @@ class Order(torch.utils.data.Sampler[int]):
         )
 
 
+class OrderedBatches(torch.utils.data.BatchSampler):
+    """Row numbers of batches in our order. The Trainer calls `set_epoch` of this where it skips what a checkpoint has seen, and
+    of the loader elsewhere."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """At the start of every epoch."""
+        self.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
 class SameBatches(torch.utils.data.DataLoader[Any]):
     """The batches of one process, the same in every process of a group."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of every epoch."""
-        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        """At the start of every epoch."""
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
 class OrderedTrainer(sharded.ShardedTrainer):
@@ -112,9 +123,8 @@ class OrderedTrainer(sharded.ShardedTrainer):
         """The library's; of several processes the same in each."""
         if peers.world_size() == 1:
             return super().get_train_dataloader()
-        return SameBatches(
-            self.train_dataset, self.args.per_device_train_batch_size, sampler=self.order, collate_fn=self.data_collator
-        )
+        batches = OrderedBatches(self.order, self.args.per_device_train_batch_size, drop_last=False)
+        return SameBatches(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The loss of a batch; of several processes this one's part, as many times as there are processes (their gradients
@@ -163,7 +173,15 @@ def arguments_of(
     optim: OptimSettings, compute: Compute, seed: int, folder: Path, *, warmup: float, **options: Any
 ) -> TrainingArguments:
     """The library's options for one of our trainings: checkpoints only when we ask for one, nothing on the terminal, one
-    device a process, so that results do not depend on how many there are."""
+    device a process, so that results do not depend on how many there are.
+
+    Raises:
+        UserError: torchrun started a program of the user's that trains here.
+    """
+    if int(os.environ.get(SIZE, "1")) > 1 and not torch.distributed.is_initialized():
+        detail = f"{SIZE}={os.environ[SIZE]} in a Python process of your own"
+        fix = f"start the command ({EXAMPLE}), or unset {SIZE}: the library would wait for the other processes"
+        raise UserError("The processes of a launch train through the command.", detail, fix)
     named: dict[str, Any] = {
         "learning_rate": optim.learning_rate,
         "weight_decay": optim.weight_decay,
