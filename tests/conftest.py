@@ -272,3 +272,10 @@ probes:
 contrasts: [{arm: other}, {arm: other, against: start}, {arm: other, probe: gap}]
 """
 """A study of two sources, human and theirs, without training."""
+
+
+@pytest.fixture
+def in_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audit's files of more than 100 kB are large, and worth processes of their own."""
+    monkeypatch.setattr("pyrite.audit.spans.ALONE_BYTES", 100_000)
+    monkeypatch.setattr("pyrite.audit.runner.WORTH_WORKERS", 0.0)

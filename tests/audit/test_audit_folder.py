@@ -84,21 +84,21 @@ def test_a_run_folder_in_use_is_left_alone(tmp_path: Path, audit: Any) -> None:
 
 
 def test_the_table_of_flagged_rows_holds_any_text(tmp_path: Path) -> None:
-    from pyrite.audit.flag_scores import Flags, write_flagged
+    from pyrite.audit.flag_scores import DataFile, Flags, write_flagged
     from pyrite.io import ReadOptions
 
     rows = [{"premise": "<script>\x00{{7*7}}", "hypothesis": "b\u202e", "label": "x", "id": str(n)} for n in range(5)]
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = Flags([[(), ("format.a", "format.b"), (), (), ("format.b",)]])
-    write_flagged([(str(data), ReadOptions())], found, tmp_path / "flagged.parquet")
+    write_flagged([DataFile(str(data), ReadOptions(), [None])], found, tmp_path / "flagged.parquet")
     assert parquet.read_table(tmp_path / "flagged.parquet").to_pylist() == [
         {"number": 1, "id": "1", "flagged_by": "format.a, format.b", "prompt": "<script>\x00{{7*7}}",
          "answer": "b\u202e", "label": "x"},
         {"number": 4, "id": "4", "flagged_by": "format.b", "prompt": "<script>\x00{{7*7}}", "answer": "b\u202e",
          "label": "x"},
     ]  # fmt: skip
-    write_flagged([(str(data), ReadOptions())], Flags([[()] * 5]), tmp_path / "none.parquet")
+    write_flagged([DataFile(str(data), ReadOptions(), [None])], Flags([[()] * 5]), tmp_path / "none.parquet")
     assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
 
 

@@ -88,7 +88,7 @@ def command(data: str, flags: Sequence[str], *, reference: bool) -> int:
     paths = reference_files(config.reference) if reference else data_files(config)
     count = 0
     for path in paths:
-        step = stream(config, "reference 0" if reference else DATA, "x", file_input(path, "data set"), [], [], {})
+        (step,) = stream(config, "reference 0" if reference else DATA, "x", file_input(path, "data set"), [], [], {})
         count += sum(1 for _ in open_records(path, read_options(step.config)))
     return count
 

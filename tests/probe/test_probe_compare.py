@@ -1,6 +1,7 @@
 """Two models on one command line: the change item by item, and gates that set the exit code."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,10 @@ def test_two_models_item_by_item(
 
 
 def test_equal_models_do_not_differ(
-    tiny_causal: Path, own: Path, store: Path, capsys: pytest.CaptureFixture[str]
+    tiny_causal: Path, own: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = told(capsys, ["probe", str(tiny_causal), str(tiny_causal), *both(own), *flags(store)])
+    twin = shutil.copytree(tiny_causal, tmp_path / tiny_causal.name)
+    shown = told(capsys, ["probe", str(tiny_causal), str(twin), *both(own), *flags(store)])
     assert shown["about"] == f"{tiny_causal.name} (1) against {tiny_causal.name} (2)"
     for one in shown["compared"]:
         assert one["flips"] == []

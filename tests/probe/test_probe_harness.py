@@ -199,10 +199,11 @@ def test_one_task_fewer_items_more_examples(
 
 
 def test_two_models_on_a_harness_task(
-    tiny_causal: Path, tasks: Path, data: Path, store: Path, capsys: pytest.CaptureFixture[str]
+    tiny_causal: Path, tasks: Path, data: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    twin = shutil.copytree(tiny_causal, tmp_path / "twin")
     arguments = line(tiny_causal, "small_choice", tasks, data, store)
-    arguments.insert(2, str(tiny_causal))
+    arguments.insert(2, str(twin))
     (compared,) = told(capsys, arguments)["compared"]
     assert compared["flips"] == []
     assert {row["metric"]: row["difference"]["value"] for row in compared["contrasts"]} == {"acc": 0.0, "acc_norm": 0.0}

@@ -251,5 +251,6 @@ def test_two_models(ask: Ask, tiny_causal: Path, texts: Path, tmp_path: Path) ->
     assert changes["nats_per_token"] == pytest.approx(second - first)
     assert set(changes) == {"nats_per_token", "bits_per_byte"}
     assert compared["flips"] == []
-    (equal,) = ask(texts, models=(tiny_causal, tiny_causal))["compared"]
+    twin = build_causal(tmp_path / "twin")
+    (equal,) = ask(texts, models=(tiny_causal, twin))["compared"]
     assert {line["difference"]["value"] for line in equal["contrasts"]} == {0.0}

@@ -110,7 +110,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory, tiny_causal: Path) -> dict[s
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from conftest import Clock, set_clock  # isort: skip
-    from pyrite.train.processes import run_in_processes
+    from pyrite.train.together import run_in_processes
 
     at = tmp_path_factory.mktemp("processes")
     shutil.copytree(tiny_causal, at / "base" / "tied")

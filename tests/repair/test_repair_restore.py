@@ -488,7 +488,7 @@ def test_every_flag_is_read_without_training_or_refused() -> None:
         "judge_key_variable",
         "margin",
     }
-    read |= {"gate", "undecided", "prove", "relearn_rate", "max_time", "store", "quiet"}
+    read |= {"gate", "undecided", "prove", "relearn_rate", "max_time", "store", "quiet", "engine", "device_map"}
     refused_by_name = {"forgetter", "start_alpha", "kl_to", "option"}
     assert set(RepairOptions.model_fields) == read | refused_by_name | set(UNUSED["interpolate"])
     assert not read & set(UNUSED["interpolate"])

@@ -141,7 +141,7 @@ def alone(base: Path) -> Path:
 
 
 def group_of(count: int, base: Path, *, cut: bool) -> Path:
-    from pyrite.train.processes import run_in_processes
+    from pyrite.train.together import run_in_processes
 
     at = base / str(count)
     at.mkdir()

@@ -1,6 +1,6 @@
 """Several processes train one model: they are started here, one a GPU (on a CPU several share it: for tests).
 
-`run_in_processes` starts them and hands on their progress, and the error that stopped them. Under torchrun each process
+`together.run_in_processes` starts them and hands on their progress, and the error that stopped them. Under torchrun each process
 of the launch starts one of them (`launched`), else this one starts all. How they share the model is in `sharded`.
 """
 
@@ -29,7 +29,7 @@ from pyrite.models.load import quiet_libraries
 from pyrite.steps import Context
 from pyrite.steps.launch import current
 from pyrite.train.meeting import FilePlace, StorePlace
-from pyrite.train.stopping import StopRequest, noted_signals
+from pyrite.train.stopping import StopRequest
 
 Task = Callable[[Context], None]
 """What every process does; a function of a module, since it is named to a fresh interpreter."""
@@ -108,37 +108,6 @@ class Nowhere:
     def is_over(self) -> bool:
         """No."""
         return False
-
-
-def run_in_processes(count: int, compute: Compute, task: Task, context: Context) -> None:
-    """Run `task(context)` in `count` processes that form one group; what it makes, it leaves in the context's folders.
-
-    The first process reports progress and asks whether the time is up. Ctrl-C and SIGTERM stop a training after its step.
-
-    Raises:
-        UserError: fewer devices than processes; a process was killed; what the task raised as such; another number of
-            processes was launched.
-        OutOfTime: the task said so.
-        KeyboardInterrupt: somebody asked it to stop, and it has.
-        RuntimeError: any other error of a process, with its traceback.
-    """
-    launch = current()
-    with noted_signals() as stop:
-        if launch is not None:
-            from pyrite.train.launched import lead
-
-            failures = lead(count, compute, task, context, stop)
-        else:
-            failures = run_here(count, compute, task, context, stop)
-    for failure in failures:
-        if isinstance(failure, UserError):
-            raise failure
-    if stop.requested:
-        raise KeyboardInterrupt
-    for kind in (OutOfTime, BaseException):
-        for failure in failures:
-            if isinstance(failure, kind):
-                raise failure
 
 
 def run_here(

@@ -10,15 +10,48 @@ from typing import Any
 
 import orjson
 
+from pyrite.errors import OutOfTime, UserError
 from pyrite.io import atomic_write
 from pyrite.models.hardware import Compute
 from pyrite.steps import Context
+from pyrite.steps.launch import current
 from pyrite.train import peers
-from pyrite.train.processes import Task, run_in_processes
+from pyrite.train.launched import lead
+from pyrite.train.processes import Task, run_here
+from pyrite.train.stopping import noted_signals
 from pyrite.train.stored_weights import has_weights, read_weights, write_weights
 
 RECORD, WEIGHTS = "trained.json", "trained"
 """In the checkpoint folder: what is told of a training that is over, and its weights, where there are any worth keeping."""
+
+
+def run_in_processes(count: int, compute: Compute, task: Task, context: Context) -> None:
+    """Run `task(context)` in `count` processes that form one group; what it makes, it leaves in the context's folders.
+
+    The first process reports progress and asks whether the time is up. Ctrl-C and SIGTERM stop a training after its step.
+
+    Raises:
+        UserError: fewer devices than processes; a process was killed; what the task raised as such; another number of
+            processes was launched.
+        OutOfTime: the task said so.
+        KeyboardInterrupt: somebody asked it to stop, and it has.
+        RuntimeError: any other error of a process, with its traceback.
+    """
+    launch = current()
+    with noted_signals() as stop:
+        if launch is not None:
+            failures = lead(count, compute, task, context, stop)
+        else:
+            failures = run_here(count, compute, task, context, stop)
+    for failure in failures:
+        if isinstance(failure, UserError):
+            raise failure
+    if stop.requested:
+        raise KeyboardInterrupt
+    for kind in (OutOfTime, BaseException):
+        for failure in failures:
+            if isinstance(failure, kind):
+                raise failure
 
 
 def train_together(count: int, compute: Compute, task: Task, context: Context) -> dict[str, Any]:
