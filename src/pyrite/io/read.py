@@ -241,8 +241,8 @@ class Reader:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
             at, line, bad = example
             first_bad = bad_row_error(self._source.files[at], line, bad, options.flags, alone=False)
-            found = f"{self.path}: {reasons}; the first is {first_bad.found}"
-            raise UserError("no row could be read", found, first_bad.fix)
+            detail = f"{self.path}: {reasons}; the first is {first_bad.found}"
+            raise UserError("no row could be read", detail, first_bad.fix)
         self._counts = Counts(read, n_kept, dict(sorted(dropped.items())))
 
     def _raw_rows(self) -> Iterator[_Raw]:

@@ -39,7 +39,7 @@ class Undecodable:
     byte: int
     encoding: str
 
-    def in_words(self, file: File) -> str:
+    def place_in_words(self, file: File) -> str:
         """Where it is: file, line and offset."""
         unpacked = " of the unpacked file" if file.packed else ""
         return f"{file.display_name}:{self.line}: byte {self.byte:#04x} at offset {self.offset}{unpacked}"
@@ -94,26 +94,26 @@ def undecodable_error(file: File, at: Undecodable, *, what: str, flag: str = "--
     """What is wrong with the file's bytes, and what would mend it; `flag` names the encoding (empty: none does), `skip` says
     how rows can be left out."""
     likely = likely_encoding(file, at)
-    found = at.in_words(file)
+    detail = at.place_in_words(file)
     mend = "mend the byte" + (f", {skip}" if skip else "")
     if likely is not None:
-        found += f"; in {likely.name} the whole file is text, and line {likely.line} reads {likely.text}"
+        detail += f"; in {likely.name} the whole file is text, and line {likely.line} reads {likely.text}"
         way = (
             f"read it with `{flag} {likely.name}` (in a YAML file: encoding: {likely.name})"
             if flag
             else "save the file as UTF-8"
         )
-        return UserError(what, found, f"{way}, {mend}")
-    found += f", in {_line(file, at.line)}; "
+        return UserError(what, detail, f"{way}, {mend}")
+    detail += f", in {_line(file, at.line)}; "
     if file.encoding is not None:
         return UserError(
-            what, f"{found}no encoding was found in which the whole file is text", f"leave the encoding out, {mend}"
+            what, f"{detail}no encoding was found in which the whole file is text", f"leave the encoding out, {mend}"
         )
     damaged = is_damaged_utf8(_lines_of_other_bytes(file))
-    found += (
+    detail += (
         "other letters of the file are UTF-8" if damaged else "no encoding was found in which the whole file is text"
     )
-    return UserError(what, found, mend)
+    return UserError(what, detail, mend)
 
 
 def _plain_name(codec: str) -> str:
