@@ -55,8 +55,8 @@ def plain_values(value: Any, where: str, what: str) -> Any:
         nonlocal count
         count += 1
         if count > MOST_VALUES:
-            found = f"{where}: more than {MOST_VALUES:,} values, those of an anchor counted wherever it is named"
-            raise UserError(f"The {what} is too large.", found, "name fewer anchors within anchors")
+            detail = f"{where}: more than {MOST_VALUES:,} values, those of an anchor counted wherever it is named"
+            raise UserError(f"The {what} is too large.", detail, "name fewer anchors within anchors")
         if isinstance(value, dict):
             return {str(key): plain(inner) for key, inner in value.items()}
         return [plain(inner) for inner in value] if isinstance(value, list) else value

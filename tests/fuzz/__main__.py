@@ -45,7 +45,7 @@ def run(
     """So many inputs; what became of them. A fault is raised with the number of its input, or counted by its place."""
     checks, outcomes, faults = checks_of(kinds), Counter[str](), Counter[str]()
     weights = [OFTEN[kind] for kind in kinds]
-    began = told = time.monotonic()
+    began = logged = time.monotonic()
     number = 0
     with quick_folder() as folder:
         for number in range(count):
@@ -61,9 +61,9 @@ def run(
                 faults[f"{place.filename}:{place.lineno} {type(error).__name__}"] += 1
                 write_log(log, {"fault": where[:500], "trace": traceback.format_exc()[-3000:]})
                 outcomes["fault"] += 1
-            if log is not None and time.monotonic() - told > EVERY:
-                told = time.monotonic()
-                write_log(log, summary(number + 1, seed, told - began, outcomes, faults))
+            if log is not None and time.monotonic() - logged > EVERY:
+                logged = time.monotonic()
+                write_log(log, summary(number + 1, seed, logged - began, outcomes, faults))
     if log is not None:
         write_log(log, {**summary(count, seed, time.monotonic() - began, outcomes, faults), "ended": True})
     return outcomes
@@ -92,12 +92,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[2])
     parser.add_argument("--kinds", nargs="+", choices=CHECKS, default=CHECKS)
     parser.add_argument("--log", type=Path, help="append how far it is, and every fault, here; faults do not end it")
-    given = parser.parse_args()
-    for seed in given.seed:
+    arguments = parser.parse_args()
+    for seed in arguments.seed:
         began = time.process_time()
-        outcomes = run(given.count, seed, tuple(given.kinds), log=given.log, go_on=given.log is not None)
+        outcomes = run(
+            arguments.count, seed, tuple(arguments.kinds), log=arguments.log, go_on=arguments.log is not None
+        )
         seconds = time.process_time() - began
-        print(f"seed {seed}: {dict(outcomes)}, {given.count / seconds:.0f} inputs a second of one core", flush=True)
+        print(f"seed {seed}: {dict(outcomes)}, {arguments.count / seconds:.0f} inputs a second of one core", flush=True)
 
 
 if __name__ == "__main__":

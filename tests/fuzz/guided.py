@@ -23,7 +23,7 @@ KINDS = [*SUFFIXES, *LOADERS]
 OPTIONS = (ReadOptions(), ReadOptions(on_bad_row="skip"), ReadOptions(columns={"prompt": "1", "answer": "2"}))
 
 
-def one(folder: Path, data: bytes) -> None:
+def read_one(folder: Path, data: bytes) -> None:
     """Read one input."""
     if not data:
         return
@@ -42,5 +42,5 @@ def one(folder: Path, data: bytes) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with quick_folder() as place:
-        atheris.Setup(sys.argv, lambda data: one(place, data))
+        atheris.Setup(sys.argv, lambda data: read_one(place, data))
         atheris.Fuzz()

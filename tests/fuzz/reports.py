@@ -54,8 +54,8 @@ def check(rng: random.Random, folder: Path) -> str:
         return of_folder(rng, run, folder)
     finally:
         shutil.rmtree(run, ignore_errors=True)
-        for made in ("page.html", "cards", "lm_eval"):
-            shutil.rmtree(folder / made, ignore_errors=True) if made != "page.html" else (folder / made).unlink(
+        for name in ("page.html", "cards", "lm_eval"):
+            shutil.rmtree(folder / name, ignore_errors=True) if name != "page.html" else (folder / name).unlink(
                 missing_ok=True
             )
 

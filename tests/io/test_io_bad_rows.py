@@ -257,3 +257,10 @@ def test_every_row_is_kept_or_dropped_for_its_reason(
     _, counts = read_all(path, options)
     reasons = {kind: kinds.count(kind) for kind in sorted(set(kinds) - {"good"})}
     assert counts == Counts(len(kinds), kinds.count("good"), reasons)
+
+
+@pytest.mark.parametrize("content", [b"x}", b'"}', b"x}\n[1]", b"tru}", b"{x}", b"{,}"])
+def test_what_ends_as_an_object_and_is_none_is_no_json(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError):
+        read_all(tmp_path / "a.json", ReadOptions(on_bad_row="skip"))

@@ -80,7 +80,7 @@ def is_turn(item: object) -> bool:
     return spoken and any(role_of(item.get(name)) is not None for name in SENDERS)
 
 
-def is_chat(value: object) -> bool:
+def is_turn_list(value: object) -> bool:
     """Is this a list of turns?"""
     return isinstance(value, list) and bool(value) and all(is_turn(item) for item in value)
 

@@ -122,10 +122,10 @@ def header_and_rows(file: File, dialect: Dialect) -> tuple[Header | None, Iterat
     if file.numbers and file.numbers.isdisjoint(cell.strip() for cell in cells):
         header = Header(tuple(str(at) for at in range(1, len(cells) + 1)), (), end)
         return header, itertools.chain([(number, cells, tuple(lines))], rows)
-    return Header(_names(file, number, cells, dialect), tuple(lines), end), rows
+    return Header(_column_names(file, number, cells, dialect), tuple(lines), end), rows
 
 
-def _names(file: File, number: int, cells: Sequence[str], dialect: Dialect) -> tuple[str | None, ...]:
+def _column_names(file: File, number: int, cells: Sequence[str], dialect: Dialect) -> tuple[str | None, ...]:
     """The names in a first row."""
     named = [cell.strip() for cell in cells]
     last = max((at for at, name in enumerate(named, 1) if name), default=0)
@@ -135,8 +135,8 @@ def _names(file: File, number: int, cells: Sequence[str], dialect: Dialect) -> t
     names: list[str | None] = [name if name or at == 1 else None for at, name in enumerate(named[:last], 1)]
     repeated = sorted({name for name in names if name is not None and names.count(name) > 1})
     if repeated:
-        found = f"{file.location(number)}: {short_value(repeated)}"
-        raise UserError("two columns have the same name", found, f"{fix}{first_columns(cells)}, else rename one")
+        detail = f"{file.location(number)}: {short_value(repeated)}"
+        raise UserError("two columns have the same name", detail, f"{fix}{first_columns(cells)}, else rename one")
     return (*([""] if dialect.row_names else []), *names, *[None] * (len(named) - last))
 
 

@@ -87,11 +87,15 @@ def _by_parts(text: str, at: int) -> Span | None:
     """A broken array, or an object that holds one, read element by element; None where it is not the whole text, or
     where nothing shows where its elements begin."""
     value: Any
+    if text[at] not in "[{":
+        return None
     try:
         if text[at] == "[":
             value, end = _array(text, at)
         else:
             members = list(member_spans(text, at))
+            if not members:
+                return None
             value = {key: span.value for key, span in members}
             end = _skip(text, members[-1][1].end) + 1
     except json.JSONDecodeError:

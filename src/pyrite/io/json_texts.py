@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pyrite.io.encodings import text_lines, utf8_content
 from pyrite.io.files import File, open_uncompressed
-from pyrite.io.json_columns import TableText, form_of, rows_of, table_text
+from pyrite.io.json_columns import TableText, form_of, rows_of_table, table_text
 from pyrite.io.json_spans import element_spans, member_spans, value_spans
 from pyrite.io.json_values import rows_in, rows_name
 
@@ -32,7 +32,7 @@ def line_texts(file: File) -> Iterator[tuple[int, str]]:
 
 def document_texts(file: File) -> tuple[Surroundings, list[str]]:
     """The rows of a JSON document, and what stands around them (nothing, where they stand in columns)."""
-    text = _text(file)
+    text = _file_text(file)
     spans = list(value_spans(text))
     if len(spans) != 1:
         return Surroundings(), [text[span.start : span.end] for span in spans]
@@ -53,16 +53,16 @@ def document_texts(file: File) -> tuple[Surroundings, list[str]]:
 
 def document_table(file: File) -> TableText | None:
     """The table that a JSON document holds by its columns; None where it holds rows."""
-    text = _text(file)
+    text = _file_text(file)
     spans = list(value_spans(text))
     document = spans[0].value if len(spans) == 1 else None
     if not isinstance(document, dict) or rows_name(file, document) is not None:
         return None
     form = form_of(document)
-    return table_text(text, spans[0].start, form) if form is not None and rows_of(document, form) else None
+    return table_text(text, spans[0].start, form) if form is not None and rows_of_table(document, form) else None
 
 
-def _text(file: File) -> str:
+def _file_text(file: File) -> str:
     with open_uncompressed(file) as source:
         return utf8_content(source.read(), file.encoding).decode("utf-8", "surrogateescape")
 

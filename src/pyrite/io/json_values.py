@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 
 from pyrite.errors import UserError
-from pyrite.io.chat_turns import is_chat
+from pyrite.io.chat_turns import is_turn_list
 from pyrite.io.encodings import utf8_content
 from pyrite.io.files import File, line_start, not_utf8, open_uncompressed
-from pyrite.io.json_columns import form_of, rows_of
+from pyrite.io.json_columns import form_of, rows_of_table
 from pyrite.io.json_dump import without_halves
 from pyrite.io.json_spans import value_spans
-from pyrite.io.layouts import layout_of
+from pyrite.io.layouts import layout_of_row
 from pyrite.io.raw_row import BadRow, short_value
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -48,7 +48,7 @@ def row_object(value: object) -> Mapping[str, Any] | BadRow:
     """A row is an object; a list of turns is a chat."""
     if isinstance(value, dict):
         return value
-    if is_chat(value):
+    if is_turn_list(value):
         return {"messages": value}
     return BadRow(
         "not an object", f"a row is an object with columns, this is {type(value).__name__} {short_value(value)}"
@@ -111,19 +111,19 @@ def rows_in(file: File, document: Any) -> Sequence[Any]:
         UserError: an object holds several lists of rows, and none was named; or none of the name given.
     """
     if isinstance(document, list):
-        return [document] if is_chat(document) else document
+        return [document] if is_turn_list(document) else document
     if not isinstance(document, dict):
         return [document]
     name = rows_name(file, document)
     if name is not None:
         return [_datasets_server_row(row) for row in document[name]]
     form = form_of(document)
-    return (rows_of(document, form) if form is not None else []) or [document]
+    return (rows_of_table(document, form) if form is not None else []) or [document]
 
 
 def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
     """Under which name does an object hold the rows? None where it is a row itself, or its columns are."""
-    if layout_of(document) is not None and file.split is None:
+    if layout_of_row(document) is not None and file.split is None:
         return None
     names = [name for name, value in document.items() if _is_rows(value)]
     if file.split is not None:
@@ -140,7 +140,7 @@ def rows_name(file: File, document: Mapping[str, Any]) -> str | None:
 
 def _is_rows(value: Any) -> bool:
     rows = value[:20] if isinstance(value, list) else []
-    return bool(rows) and all(isinstance(row, (dict, BadRow)) for row in rows) and not is_chat(rows)
+    return bool(rows) and all(isinstance(row, (dict, BadRow)) for row in rows) and not is_turn_list(rows)
 
 
 def _datasets_server_row(row: Any) -> Any:

@@ -387,7 +387,7 @@ def in_lower_case(columns: Sequence[str]) -> dict[str, str]:
     }
 
 
-def layout_of(row: Mapping[str, object]) -> Layout | None:
+def layout_of_row(row: Mapping[str, object]) -> Layout | None:
     """The layout of a row by its columns, capitals or not."""
     columns = list(row)
     return detect(columns, {}) or detect(columns, in_lower_case(columns))

@@ -22,8 +22,8 @@ def with_flags(error: UserError, flags: str | None) -> UserError:
     """What a file's reader says, with the flags of its source: `flags` is what they begin with, None where there are none."""
     if flags is None:
         return UserError(error.what, error.found, "mend the file" if "`--" in error.fix else error.fix)
-    found, fix = (_FLAG.sub(rf"--{flags}\1", text) for text in (error.found, error.fix))
-    return UserError(error.what, found, fix)
+    detail, fix = (_FLAG.sub(rf"--{flags}\1", text) for text in (error.found, error.fix))
+    return UserError(error.what, detail, fix)
 
 
 def bad_row_error(file: File, line: int, bad: BadRow, flags: str | None, *, alone: bool = True) -> UserError:
@@ -46,8 +46,8 @@ def no_rows_error(source: str | Path, files: Sequence[File], flags: str | None) 
         return UserError("no rows", f"{source} is empty", fix)
     if flags is not None:
         fix += f"; where that line is a row, name the columns by number{first_columns(names)}"
-    found = f"{source}: nothing follows the names of columns, {short_value(names, 200)}"
-    return with_flags(UserError("no rows", found, fix), flags)
+    detail = f"{source}: nothing follows the names of columns, {short_value(names, 200)}"
+    return with_flags(UserError("no rows", detail, fix), flags)
 
 
 def unnamed_labels_error(location: str, error: UnnamedLabels) -> UserError:

@@ -95,9 +95,9 @@ def resolve(location: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> R
         UserError: the columns are of no layout, a named one is not there, or two could be the answer.
     """
     if not asked.is_table:
-        return _resolved(location, rows, asked)
+        return _layout_and_columns(location, rows, asked)
     try:
-        return _resolved(location, rows, asked)
+        return _layout_and_columns(location, rows, asked)
     except UserError as error:
         raise UserError(error.what, error.found, _with_numbers(error.fix, rows, asked)) from error
 
@@ -130,7 +130,7 @@ def _with_numbers(fix: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> 
     return f"{fix}\n         where the first line is a row, {way}" if not asked.columns else fix
 
 
-def _resolved(location: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> Resolved:
+def _layout_and_columns(location: str, rows: Sequence[Mapping[str, Any]], asked: Asked) -> Resolved:
     row = rows[0]
     columns = [name for name in row if isinstance(name, str)]
     if (resolved := _named_within(row, asked)) is None:

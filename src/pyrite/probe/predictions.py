@@ -28,7 +28,7 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
     rows: Sequence[Mapping[str, Any]]
     first = 2
     if suffixes is not None and (suffixes[0] in (".jsonl", ".json", ".parquet", ".arrow") or suffixes[1]):
-        rows, first = rows_of_file(path), 1
+        rows, first = prediction_rows(path), 1
         columns = list(dict.fromkeys(str(name) for row in rows for name in row))
     else:
         try:
@@ -62,7 +62,7 @@ def read_predictions(path: Path) -> list[tuple[str, str]]:
     return answers
 
 
-def rows_of_file(path: Path) -> list[Mapping[str, Any]]:
+def prediction_rows(path: Path) -> list[Mapping[str, Any]]:
     """The rows of a file with columns of its own: JSON, parquet, arrow, and whatever is packed.
 
     Raises:

@@ -120,8 +120,8 @@ def refuse_twin(models: Sequence[ModelUnderTest]) -> None:
     first, second = models
     places = [model.ref.folder.resolve() if model.ref else model.name for model in models]
     if places[0] == places[1]:
-        found = first.name if first.name == second.name else f"{first.name} and {second.name} are {places[0]}"
-        raise UserError("Both models are the same one.", found, "name two models, or one alone")
+        detail = first.name if first.name == second.name else f"{first.name} and {second.name} are {places[0]}"
+        raise UserError("Both models are the same one.", detail, "name two models, or one alone")
 
 
 def texts_by_subject(

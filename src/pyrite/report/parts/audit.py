@@ -178,8 +178,8 @@ def figure_section(run: Run[AuditRecord], config: ReportConfig, anchor: str) -> 
             page_figure(chart, f"{anchor}-{name}", alt_text(values, name)) for name, chart in drawn.items()
         ]
     except Exception as error:  # what evidence holds is each flaw's own, and no part of the record's schema
-        found = f"{run.folder}: evidence that cannot be drawn: {type(error).__name__}: {str(error)[:200]}"
-        raise UserError("The run is not whole.", found, AGAIN) from error
+        detail = f"{run.folder}: evidence that cannot be drawn: {type(error).__name__}: {str(error)[:200]}"
+        raise UserError("The run is not whole.", detail, AGAIN) from error
     return [Section(f"{anchor}-figures", "Data and references, drawn", drawings)] if drawings else []
 
 

@@ -2,7 +2,7 @@
 
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.artifacts.evidence import evidence
-from pyrite.audit.flaws.artifacts.statistics import STATISTICS, alone, differences, flag_scores, lacking
+from pyrite.audit.flaws.artifacts.statistics import STATISTICS, alone, differences, flag_scores, lacking_labels
 
 FLAW = Flaw(
     "artifacts",
@@ -14,5 +14,5 @@ FLAW = Flaw(
     where_labels_differ=(
         "data and references do not have the same labels: label artifacts were measured on the data alone"
     ),
-    lacking=lacking,
+    lacking=lacking_labels,
 )

@@ -277,7 +277,7 @@ def flag_scores(
     return scores
 
 
-def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+def lacking_labels(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
     """What keeps these rows from being measured: text fields, labels, or two labels with enough rows."""
     names = fields_of(rows)
     if not any(row.fields for row in rows):

@@ -2,7 +2,7 @@
 
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.diversity.evidence import evidence
-from pyrite.audit.flaws.diversity.statistics import STATISTICS, differences, flag_scores, lacking
+from pyrite.audit.flaws.diversity.statistics import STATISTICS, differences, flag_scores, lacking_words
 from pyrite.audit.flaws.diversity.stream import Stream, merge
 
 FLAW = Flaw(
@@ -15,5 +15,5 @@ FLAW = Flaw(
     flag_scores=flag_scores,
     prior_options=(),
     skips_unanswered=True,
-    lacking=lacking,
+    lacking=lacking_words,
 )

@@ -169,7 +169,7 @@ def flag_scores(
     return {SELF.name: np.where(share > above, np.minimum(over, 1), 0.49 * share / max(above, 1e-6)).astype(np.float32)}
 
 
-def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+def lacking_words(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
     """What keeps these rows from being measured: answers too short for a statistic's stretches."""
     words = words_of([row.answer for row in rows])
     long_enough = {

@@ -8,7 +8,7 @@ from pyrite.audit.flaws.duplicates.statistics import (
     alone_from_totals,
     differences,
     flag_scores,
-    lacking,
+    lacking_embeddings,
 )
 from pyrite.audit.flaws.duplicates.stream import Stream, merge, notes
 
@@ -25,5 +25,5 @@ FLAW = Flaw(
     notes=notes,
     needs=("embeddings",),
     prior_options=(),
-    lacking=lacking,
+    lacking=lacking_embeddings,
 )

@@ -300,6 +300,6 @@ def flag_scores(
     return scores
 
 
-def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+def lacking_embeddings(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
     """What keeps these rows from being measured: an embedder that does not know their words."""
     return {SEMANTIC.name: UNKNOWN_WORDS} if extras.side_embeddings is None else {}

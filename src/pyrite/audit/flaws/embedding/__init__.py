@@ -3,7 +3,7 @@
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.embedding.evidence import drawn_values, evidence
 from pyrite.audit.flaws.embedding.figure import FIGURE
-from pyrite.audit.flaws.embedding.statistics import CLASSIFIER, STATISTICS, differences, lacking
+from pyrite.audit.flaws.embedding.statistics import CLASSIFIER, STATISTICS, differences, lacking_meanings
 
 FLAW = Flaw(
     "embedding",
@@ -17,5 +17,5 @@ FLAW = Flaw(
     tells_tasks_apart=CLASSIFIER.name,
     prior_options=("embedder",),
     skips_unanswered=True,
-    lacking=lacking,
+    lacking=lacking_meanings,
 )

@@ -337,7 +337,7 @@ def map_2d(embeddings: np.ndarray[Any, Any], *, seed: int) -> Points:
     return np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
 
 
-def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+def lacking_meanings(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
     """What keeps these rows from being measured: no answers, or an embedder that does not know their words."""
     if extras.embeddings is None:
         return {statistic.name: UNKNOWN_WORDS for statistic in STATISTICS}

@@ -3,7 +3,7 @@
 from pyrite.audit.flaw import Flaw
 from pyrite.audit.flaws.perplexity.evidence import evidence
 from pyrite.audit.flaws.perplexity.figure import FIGURE
-from pyrite.audit.flaws.perplexity.statistics import STATISTICS, differences, flag_scores, lacking
+from pyrite.audit.flaws.perplexity.statistics import STATISTICS, differences, flag_scores, lacking_prompts
 
 FLAW = Flaw(
     "perplexity",
@@ -15,5 +15,5 @@ FLAW = Flaw(
     needs=("nll",),
     prior_options=("model",),
     skips_unanswered=True,
-    lacking=lacking,
+    lacking=lacking_prompts,
 )

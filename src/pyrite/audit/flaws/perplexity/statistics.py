@@ -201,7 +201,7 @@ def flag_scores(
     return scores
 
 
-def lacking(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
+def lacking_prompts(rows: Sequence[Row], extras: Extras) -> dict[str, str]:
     """What keeps these rows from being measured: no answers, or no prompts."""
     why = dict(without_answers(STATISTICS)(rows, extras))
     if sum(bool(row.whole_prompt) for row in rows) < 2:
