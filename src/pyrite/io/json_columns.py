@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyrite.io.chat_turns import SENDERS, TURN_LISTS, is_chat, is_turn
+from pyrite.io.chat_turns import SENDERS, TURN_LISTS, is_turn, is_turn_list
 from pyrite.io.json_spans import element_spans, member_spans
-from pyrite.io.layouts import layout_of
+from pyrite.io.layouts import layout_of_row
 
 Form = Literal["lists", "cells", "rows", "split"]
 
@@ -23,7 +23,7 @@ def form_of(document: Mapping[str, Any]) -> Form | None:
         return "split"
     if not document or _holds_turns_or_fields(document):
         return None
-    values, layout = list(document.values()), layout_of(document)
+    values, layout = list(document.values()), layout_of_row(document)
     if all(isinstance(value, list) for value in values) and len({len(value) for value in values}) == 1:
         plain = not any(isinstance(cell, (list, dict)) for value in values for cell in value)
         if layout is not None or plain:
@@ -32,12 +32,12 @@ def form_of(document: Mapping[str, Any]) -> Form | None:
         keys = list(values[0])
         if all(list(value) == keys for value in values) and (layout is not None or _are_numbers(keys)):
             return "cells" if keys else None
-        if layout is None and (_are_numbers(document) or all(layout_of(value) is not None for value in values)):
+        if layout is None and (_are_numbers(document) or all(layout_of_row(value) is not None for value in values)):
             return "rows"
     return None
 
 
-def rows_of(document: Mapping[str, Any], form: Form) -> list[Any]:
+def rows_of_table(document: Mapping[str, Any], form: Form) -> list[Any]:
     """The rows of the table that an object holds."""
     if form == "split":
         names = [str(name) for name in document["columns"]]
@@ -66,19 +66,19 @@ def _holds_turns_or_fields(row: Mapping[str, Any]) -> bool:
         by_row = isinstance(cells, list) and all(isinstance(cell, list) for cell in cells)
         if name in row and (wrapped or not by_row):
             return True
-    return any(is_turn(value) or is_chat(value) for value in row.values())
+    return any(is_turn(value) or is_turn_list(value) for value in row.values())
 
 
 @dataclass(frozen=True, slots=True)
 class TableText:
     """A table in a JSON document, by the texts of its values: `cells` of each row, by the texts of the columns' `names`;
-    `keys` of the rows where they have names. `beside` stands next to "columns" and "data"."""
+    `keys` of the rows where they have names. `others` stands beside "columns" and "data"."""
 
     form: Form
     names: Sequence[str]
     keys: Sequence[str] | None
     cells: Sequence[Sequence[str]]
-    beside: Sequence[tuple[str, str]] = ()
+    others: Sequence[tuple[str, str]] = ()
 
     def row_texts(self) -> list[str]:
         """Each row as an object; as a list where it has other columns than the table."""
@@ -109,8 +109,8 @@ class TableText:
                 row[place] = value
             table.append(row)
             keys += (self.keys or ())[number - 1 : number]
-        beside = self.beside if self.keys is None else [('"index"', _list(keys)), *self.beside]
-        return _written(self.form, names, keys, table, beside), len(table)
+        others = self.others if self.keys is None else [('"index"', _list(keys)), *self.others]
+        return _document_text(self.form, names, keys, table, others), len(table)
 
 
 def table_text(text: str, at: int, form: Form) -> TableText:
@@ -121,9 +121,9 @@ def table_text(text: str, at: int, form: Form) -> TableText:
         names = _element_texts(text, members['"columns"'].start)
         index = members.get('"index"')
         keys = _element_texts(text, index.start) if index is not None and isinstance(index.value, list) else []
-        parts_of_table = {'"columns"', '"data"', *(['"index"'] if len(keys) == len(data) else [])}
-        beside = [(name, text[span.start : span.end]) for name, span in members.items() if name not in parts_of_table]
-        return TableText(form, names, keys if '"index"' in parts_of_table else None, data, beside)
+        known = {'"columns"', '"data"', *(['"index"'] if len(keys) == len(data) else [])}
+        others = [(name, text[span.start : span.end]) for name, span in members.items() if name not in known]
+        return TableText(form, names, keys if '"index"' in known else None, data, others)
     if form == "lists":
         columns = [_element_texts(text, span.start) for span in members.values()]
         return TableText(form, list(members), None, list(zip(*columns, strict=True)))
@@ -135,16 +135,16 @@ def table_text(text: str, at: int, form: Form) -> TableText:
     return TableText(form, names, list(members), [[row.get(name, "") for name in names] for row in inner])
 
 
-def _written(
+def _document_text(
     form: Form,
     names: Sequence[str],
     keys: Sequence[str],
     table: Sequence[Sequence[str]],
-    beside: Sequence[tuple[str, str]],
+    others: Sequence[tuple[str, str]],
 ) -> str:
     if form == "split":
         data = _list(map(_list, table), lines=True)
-        return _object([('"columns"', _list(names)), *beside, ('"data"', data)], lines=True)
+        return _object([('"columns"', _list(names)), *others, ('"data"', data)], lines=True)
     if form == "rows":
         rows = (_object((name, cell) for name, cell in zip(names, row, strict=True) if cell) for row in table)
         return _object(zip(keys, rows, strict=True), lines=True)

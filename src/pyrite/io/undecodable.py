@@ -39,7 +39,7 @@ class Undecodable:
     byte: int
     encoding: str
 
-    def in_words(self, file: File) -> str:
+    def place_in_words(self, file: File) -> str:
         """Where it is: file, line and offset."""
         unpacked = " of the unpacked file" if file.packed else ""
         return f"{file.display_name}:{self.line}: byte {self.byte:#04x} at offset {self.offset}{unpacked}"
@@ -94,7 +94,7 @@ def undecodable_error(file: File, at: Undecodable, *, what: str, flag: str = "--
     """What is wrong with the file's bytes, and what would mend it; `flag` names the encoding (empty: none does), `skip` says
     how rows can be left out."""
     likely = likely_encoding(file, at)
-    detail = at.in_words(file)
+    detail = at.place_in_words(file)
     mend = "mend the byte" + (f", {skip}" if skip else "")
     if likely is not None:
         detail += f"; in {likely.name} the whole file is text, and line {likely.line} reads {likely.text}"
@@ -137,9 +137,9 @@ def _lines_of_other_bytes(file: File) -> bytes:
 
 def is_damaged_utf8(sample: bytes) -> bool:
     """Is more of what is no ASCII UTF-8 than not?"""
-    not_ascii = [letter for letter in sample.decode("utf-8", "surrogateescape") if letter > "\x7f"]
-    broken = sum("\udc80" <= letter <= "\udcff" for letter in not_ascii)
-    return len(not_ascii) - broken > broken
+    others = [letter for letter in sample.decode("utf-8", "surrogateescape") if letter > "\x7f"]
+    broken = sum("\udc80" <= letter <= "\udcff" for letter in others)
+    return len(others) - broken > broken
 
 
 def _candidates(sample: bytes) -> Sequence[str]:
