@@ -293,6 +293,12 @@ def test_a_tokenizer_is_read_once_while_its_files_stay_the_same(tmp_path: Path, 
     shutil.copytree(tiny_encoder, folder)
     first = load.load_tokenizer(folder)
     assert load.load_tokenizer(folder) is first
+    first.add_tokens(["<call>"])
+    unchanged = load.load_tokenizer(folder)
+    assert unchanged is not first
+    assert "<call>" not in unchanged.get_vocab()
+    unchanged.chat_template = "{{ messages }}"
+    assert load.load_tokenizer(folder).chat_template is None
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 17}))
     assert load.load_tokenizer(folder).model_max_length == 17

@@ -38,7 +38,7 @@ def load_tokenizer(folder: Path, *, model: Path | None = None) -> Any:
     """The tokenizer of a folder, with a padding token that never stands for the end of a text where one can be had.
 
     `model` is the folder of the model that reads its tokens, where that is another (the base of an adapter). The object is
-    shared with other callers of this process: whoever changes one (its template, its padding) takes a copy.
+    shared with other callers of this process until one of them changes it (its tokens, template, padding).
 
     Raises:
         UserError: its files are absent, pointers of git-lfs or broken; a library is needed that is not installed; it is
@@ -47,12 +47,23 @@ def load_tokenizer(folder: Path, *, model: Path | None = None) -> Any:
     folder, model = folder.absolute(), (model or folder).absolute()
     configs = {folder / CONFIG, model / CONFIG}
     files = [*tokenizer_files(folder), *sorted(file for file in configs if file.is_file())]
-    return read_tokenizer(folder, model, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+    stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    tokenizer, state = read_tokenizer(folder, model, stamps)
+    if state_of(tokenizer) != state:  # whoever had it changed it, and keeps it
+        read_tokenizer.cache_clear()
+        tokenizer, _ = read_tokenizer(folder, model, stamps)
+    return tokenizer
+
+
+def state_of(tokenizer: Any) -> tuple[Any, ...]:
+    """What a caller may have changed in a tokenizer: its tokens, their roles, template and padding."""
+    roles = sorted((role, str(token)) for role, token in tokenizer.special_tokens_map.items())
+    return len(tokenizer), roles, tokenizer.chat_template, tokenizer.padding_side, tokenizer.truncation_side
 
 
 @lru_cache(maxsize=MOST_KEPT)
-def read_tokenizer(folder: Path, model: Path, stamps: Stamps) -> Any:
-    """What `load_tokenizer` returns for files of these sizes and times: read once, one object for all who ask."""
+def read_tokenizer(folder: Path, model: Path, stamps: Stamps) -> tuple[Any, tuple[Any, ...]]:
+    """A folder's tokenizer for files of these sizes and times, read once, and its state as it was read."""
     from transformers import AutoTokenizer
 
     for file in tokenizer_files(folder):
@@ -68,7 +79,7 @@ def read_tokenizer(folder: Path, model: Path, stamps: Stamps) -> Any:
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     tokenizer.padding_side = "right"
-    return tokenizer
+    return tokenizer, state_of(tokenizer)
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
