@@ -441,7 +441,7 @@ def test_a_full_disk_at_a_checkpoint_is_a_message_and_nothing_is_published(
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 485120 vs 485008")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyrite.train.packed.save_file", full)
+        patch.setattr("pyrite.train.stored_weights.save_file", full)
         with pytest.raises(UserError, match="disk is full"):
             run(step, store)
     with monkeypatch.context() as patch:
