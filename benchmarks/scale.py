@@ -197,6 +197,7 @@ def main() -> None:
     changed = {"rows": given.rows, "rounds": given.rounds, "workers": given.workers and tuple(given.workers)}
     plan = replace(plan, **{name: value for name, value in changed.items() if value})
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])  # workers find these steps
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else what else runs here comes first, and only on Ray
     found: dict[str, Any] = {"machine": timing.machine()}
     lines: list[str] = []
     for name, part in (("steps", of_steps), ("audit", functools.partial(of_audit, peer_python=given.peer_python))):

@@ -114,7 +114,11 @@ def why_no_peer(python: Path) -> str | None:
     if not python.exists():
         return f"there is no {python}: run `make bench-env`"
     tried = subprocess.run(
-        [str(python), "-c", "import ray, spacy; from datatrove.executor import RayPipelineExecutor"],
+        [
+            str(python),
+            "-c",
+            "import ray, spacy; from datatrove.executor import RayPipelineExecutor; from datatrove.pipeline.dedup import MinhashDedupSignature",
+        ],
         capture_output=True,
         text=True,
         check=False,
