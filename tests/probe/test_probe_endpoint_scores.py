@@ -80,6 +80,14 @@ def table(told: dict[str, Any], name: str) -> pl.DataFrame:
     return pl.read_parquet(file)
 
 
+def renamed_task(folder: Path, negative: str) -> str:
+    """A task of reviews whose label `negative` has another name."""
+    write_jsonl(review_rows(12, 4), folder / "reviews.jsonl")
+    text = TASK.replace("[positive, negative]", f"[positive, {negative}]") + f"label_map: {{negative: {negative}}}\n"
+    (folder / "renamed.yaml").write_text(text)
+    return str(folder / "renamed.yaml")
+
+
 # ===== labels =========================================================================================================
 
 
@@ -113,12 +121,9 @@ def test_labels_are_those_of_the_model(
 
 def test_a_token_across_the_border_is_the_labels(stub: Stub, tiny_causal: Path, ask: Ask, tmp_path: Path) -> None:
     """Labels that go on without a blank are one token with the prompt's end in one case, and not in the other."""
-    write_jsonl(review_rows(12, 4), tmp_path / "reviews.jsonl")
-    (tmp_path / "reviews.yaml").write_text(TASK)
+    task = renamed_task(tmp_path, "pos it")
     stub.complete = TinyServer(tiny_causal)
-    words = ["--labels", "positive", "--labels", "pos it"]
-    here = ask(str(tiny_causal), str(tmp_path / "reviews.yaml"), *words)
-    there = ask("tiny", str(tmp_path / "reviews.yaml"), *remote(stub, *words))
+    here, there = ask(str(tiny_causal), task), ask("tiny", task, *remote(stub))
     gaps = [
         (rows["logit_positive"] - rows["logit_pos it"]).to_list()
         for rows in (table(here, "predictions"), table(there, "predictions"))
@@ -128,12 +133,11 @@ def test_a_token_across_the_border_is_the_labels(stub: Stub, tiny_causal: Path, 
 
 @pytest.mark.parametrize("by_ids", [True, False], ids=["ids", "texts"])
 def test_a_label_that_begins_another_is_refused(
-    stub: Stub, tiny_causal: Path, ask: Ask, reviews: str, by_ids: bool
+    stub: Stub, tiny_causal: Path, ask: Ask, tmp_path: Path, by_ids: bool
 ) -> None:
     stub.complete = TinyServer(tiny_causal)
-    words = ["--labels", "positive", "--labels", "positive and kind"]
     more = ["--tokenizer", str(tiny_causal)] if by_ids else []
-    says = ask("tiny", reviews, *remote(stub, *words, *more), code=2)["says"]
+    says = ask("tiny", renamed_task(tmp_path, "positive and kind"), *remote(stub, *more), code=2)["says"]
     assert "A label word is the beginning of another" in says
 
 
