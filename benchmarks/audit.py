@@ -346,9 +346,9 @@ def only_cores(count: int) -> None:
 
 def parsed() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few rows: under a minute")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    import timing
+
+    parser = timing.parser(__doc__, quick="few rows: under a minute")
     parser.add_argument("--data", help="folder of public data (default: $PYRITE_DATA)")
     parser.add_argument("--peer-python", type=Path, default=PEER_PYTHON, help="a Python that has DataTrove")
     parser.add_argument("--skip-peer", action="store_true", help="memory and disk only: ratio_peer is null")

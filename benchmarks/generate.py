@@ -6,7 +6,6 @@ Greedy answers to IFEval prompts, and sampled NLI examples. Only tokens before t
 run in turn (A B, A B, ...) after a warm-up; ratios are medians over the rounds.
 """
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -355,9 +354,7 @@ def middle(part: dict[str, Any]) -> str:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few prompts and rounds: under a minute")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    parser = timing.parser(__doc__, quick="few prompts and rounds: under a minute")
     parser.add_argument("--data", help="folder of public data (default: $PYRITE_DATA)")
     parser.add_argument("--rounds", type=int, help="rounds in which the arms take turns")
     given = parser.parse_args()

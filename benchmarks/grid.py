@@ -7,7 +7,6 @@ and four of the packaged encoder's six layers frozen. Both ways run the same ste
 in turn, one thread each; predictions are compared. A third arm trains all layers, for scale.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -127,9 +126,7 @@ def unlike(one: Sequence[Sequence[str]], other: Sequence[Sequence[str]]) -> tupl
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small grid, one round")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser = timing.parser(__doc__, quick="a small grid, one round")
     given = parser.parse_args()
     plan = QUICK if given.quick else Plan()
     quiet_libraries()

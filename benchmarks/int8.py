@@ -8,7 +8,6 @@ without VNNI has no int8 here: the benchmark then says so and ends. ONEDNN_MAX_C
 machine that has it. Rounding a model's weights, once for each load, is timed apart.
 """
 
-import argparse
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -168,9 +167,7 @@ def summary(found: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few pairs and prompts")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    parser = timing.parser(__doc__, quick="few pairs and prompts")
     parser.add_argument("--data", help="folder of public data (default: $PYRITE_DATA)")
     parser.add_argument("--rounds", type=int, help="rounds in which the arms take turns")
     parser.add_argument("--threads", type=int, help="threads of every arm [all cores]")

@@ -10,7 +10,6 @@ before the end marker count. Its cache of prompts is off: every round asks the s
 again. Arms run in turn after a warm-up; ratios are medians over the rounds.
 """
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -157,9 +156,7 @@ def summary(found: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few prompts and rounds")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    parser = timing.parser(__doc__, quick="few prompts and rounds")
     parser.add_argument("--data", help="folder of public data (default: $PYRITE_DATA)")
     parser.add_argument("--rounds", type=int, help="rounds in which the arms take turns")
     parser.add_argument("--threads", type=int, help="threads of every arm [all cores]")

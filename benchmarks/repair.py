@@ -326,9 +326,7 @@ def seven_b(scratch: Path) -> Path:
 
 def parsed() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny rows, one step: a few minutes")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    parser = timing.parser(__doc__, quick="tiny rows, one step: a few minutes")
     parser.add_argument("--data", help=f"file of chats, or folder of public data with {CHATS} (default: $PYRITE_DATA)")
     parser.add_argument("--rounds", type=int, help="rounds in which the sides take turns")
     parser.add_argument("--steps", type=int, help="steps that count, after one that warms up")

@@ -10,7 +10,6 @@ The audit (`scale_audit.py`) reads rows of `audit_rows.py` with the flaws that r
 workers, and by DataTrove's Ray executor where an environment has it (`make bench-env`). More workers than cores gain nothing there.
 """
 
-import argparse
 import functools
 import importlib.util
 import os
@@ -179,9 +178,7 @@ def memory_of(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter steps, fewer rows, one round")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser = timing.parser(__doc__, quick="fewer and shorter steps, fewer rows, one round")
     parser.add_argument("--only", choices=("steps", "audit"), help="only one of the two parts")
     parser.add_argument("--rows", type=int, help="rows of the audit")
     parser.add_argument("--rounds", type=int, help="rounds in which the arms take turns")

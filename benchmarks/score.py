@@ -6,7 +6,6 @@ The same model reads the same prompts on every side, text in, labels out; arms r
 warm-up, and ratios are medians over the rounds. First all have bf16 weights, then each has its own default dtype.
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -284,9 +283,7 @@ def summary(found: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few pairs and rounds: under a minute")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    parser = timing.parser(__doc__, quick="few pairs and rounds: under a minute")
     parser.add_argument("--data", help="folder of public data (default: $PYRITE_DATA)")
     parser.add_argument("--pairs", type=int, help="pairs of each of the two sources")
     parser.add_argument("--rounds", type=int, help="rounds in which the arms take turns")

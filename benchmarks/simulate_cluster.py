@@ -9,7 +9,6 @@ by its plan and its list schedule. *Extrapolated*: merging at 10^10 rows, by a f
 partial results and of rows. Keys that begin with `extrapolated_` or `planned_` were not measured.
 """
 
-import argparse
 import heapq
 import statistics
 import tempfile
@@ -328,9 +327,7 @@ def fitted(
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller graphs and files, one round")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser = timing.parser(__doc__, quick="smaller graphs and files, one round")
     given = parser.parse_args()
     sizes = QUICK if given.quick else Sizes()
     found: dict[str, Any] = {"machine": timing.machine()}

@@ -4,6 +4,7 @@ Every round runs every arm once on the same input (A B C, A B C, ...), so that a
 alike; the ratio is taken within a round, and the median over the rounds is reported with the smallest and largest.
 """
 
+import argparse
 import datetime
 import json
 import os
@@ -32,6 +33,14 @@ class Timed:
     def last(self) -> Any:
         """What the arm returned in the last round."""
         return self.results[-1]
+
+
+def parser(about: str | None, *, quick: str) -> argparse.ArgumentParser:
+    """The options that every benchmark takes; `quick` says what is smaller with --quick."""
+    options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help=quick)
+    options.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+    return options
 
 
 def say(*words: object) -> None:

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrite.models.answers import Answer, Finish, Writing
-from pyrite.models.remote_fault import CUT, NO_TEXT, Fault, read_error
-from pyrite.models.remote_json import MENDED, unreadable
+from pyrite.models.remote_endpoint import Usage
+from pyrite.models.remote_fault import CUT, NO_TEXT, Fault, about_body, read_error
+from pyrite.models.remote_json import MENDED, lenient_json, read_json, unreadable
+from pyrite.models.remote_wire import Wire
 from pyrite.thoughts import KEYS
 
 AT_LIMIT = {"length", "max_tokens", "max_output_tokens", "model_length"}
@@ -30,6 +32,27 @@ def reply_tokens(body: dict[str, Any]) -> Size:
         value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None for value in counts
     )
     return Size(prompt, answer)
+
+
+def read_reply(wire: Wire, raw: bytes, usage: Usage) -> dict[str, Any] | Fault:
+    """A reply as JSON, its tokens charged to `usage` whatever it says; a fault where it is unreadable or an error."""
+    body = read_json(raw)
+    if isinstance(body, Fault):
+        return replace(body, reason=wire.clean(body.reason))
+    size = reply_tokens(body)
+    usage.charge(wire.endpoint, size.prompt_tokens, size.tokens)
+    error = about_body(body)
+    return body if error is None else wire.fault_within(error)
+
+
+async def listed_models(wire: Wire) -> list[str] | Fault:
+    """The models that the endpoint lists; some servers answer with the bare list."""
+    raw = await wire.models()
+    if isinstance(raw, Fault):
+        return raw
+    plain = lenient_json(raw)
+    body = {"data": plain} if isinstance(plain, list) else read_json(raw)
+    return body if isinstance(body, Fault) else model_names(body)
 
 
 def model_names(body: dict[str, Any]) -> list[str]:

@@ -10,10 +10,9 @@ from typing import Any
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.answers import WITHHELD, Answer, AnswerFile, Writing
 from pyrite.models.remote_endpoint import Endpoint, Usage
-from pyrite.models.remote_fault import FAILED, Fault, about_body
-from pyrite.models.remote_json import lenient_json, read_json
+from pyrite.models.remote_fault import FAILED, Fault
 from pyrite.models.remote_pace import Pace
-from pyrite.models.remote_reply import model_names, reply_answer, reply_tokens
+from pyrite.models.remote_reply import listed_models, read_reply, reply_answer
 from pyrite.models.remote_request import changes, extra_names, parameter_fix, request_body, without_refused
 from pyrite.models.remote_wire import Wire
 from pyrite.records import Chat, Message
@@ -98,7 +97,7 @@ class RemoteRun:
     async def find_model(self, wire: Wire) -> None:
         """Take the only model that the endpoint lists."""
         pace: Pace[list[str]] = Pace(self.endpoint, self.usage, self.stopping, self.base_wait)
-        models = await pace.retried(lambda: self.listed(wire), seed_of(self.writing.seed, "/models", 0))
+        models = await pace.retried(lambda: listed_models(wire), seed_of(self.writing.seed, "/models", 0))
         if isinstance(models, Fault):
             fix = f"{models.fix}; or name the model, where the endpoint cannot list its models"
             self.fatal = (
@@ -112,18 +111,9 @@ class RemoteRun:
         elif models:
             self.model = models[0]
 
-    async def listed(self, wire: Wire) -> list[str] | Fault:
-        """The models that the endpoint lists."""
-        raw = await wire.models()
-        if isinstance(raw, Fault):
-            return raw
-        plain = lenient_json(raw)
-        body = {"data": plain} if isinstance(plain, list) else read_json(raw)
-        return body if isinstance(body, Fault) else model_names(body)
-
     async def add_models(self, wire: Wire, request: str, fault: Fault) -> None:
         """Say which models the endpoint lists, where it does not know the one that was asked for."""
-        models = await self.listed(wire)
+        models = await listed_models(wire)
         if isinstance(models, list) and models:
             listed = f"{fault.reason}; asked for {wire.clean(self.model)!r}, it lists {wire.clean(', '.join(models))}"
             self.fatal = request, replace(fault, reason=listed)
@@ -164,14 +154,9 @@ class RemoteRun:
 
     def read(self, wire: Wire, raw: bytes, job: Job) -> Answer | Fault:
         """Count what a reply cost, usable or not, and take the answer out of it; the key goes into no answer."""
-        body = read_json(raw)
+        body = read_reply(wire, raw, self.usage)
         if isinstance(body, Fault):
-            return replace(body, reason=wire.clean(body.reason))
-        size = reply_tokens(body)
-        self.usage.charge(self.endpoint, size.prompt_tokens, size.tokens)
-        error = about_body(body)
-        if error is not None:
-            return wire.fault_within(error)
+            return body
         answer = reply_answer(body, job[0].id, job[1], self.writing)
         if isinstance(answer, Fault):
             return replace(answer, reason=wire.clean(answer.reason))

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.models.remote_endpoint import Endpoint, Usage
-from pyrite.models.remote_fault import FAILED, Fault, about_body
-from pyrite.models.remote_json import lenient_json, read_json
+from pyrite.models.remote_fault import FAILED, Fault
 from pyrite.models.remote_pace import Pace
-from pyrite.models.remote_reply import model_names, reply_tokens
+from pyrite.models.remote_reply import listed_models, read_reply
 from pyrite.models.remote_run import seed_of
 from pyrite.models.remote_scores import WAYS, Prompt, PromptScores, Way, read_scores, score_body
 from pyrite.models.remote_wire import Wire
@@ -96,16 +95,7 @@ class Scorer:
 
     async def _only_model(self, wire: Wire, pace: Pace[Any]) -> str:
         """The only model that the endpoint lists."""
-
-        async def listed() -> list[str] | Fault:
-            raw = await wire.models()
-            if isinstance(raw, Fault):
-                return raw
-            plain = lenient_json(raw)
-            body = {"data": plain} if isinstance(plain, list) else read_json(raw)
-            return body if isinstance(body, Fault) else model_names(body)
-
-        models = await pace.retried(listed, 0)
+        models = await pace.retried(lambda: listed_models(wire), 0)
         if isinstance(models, Fault):
             raise UserError("The endpoint does not list its models.", models.reason, f"{models.fix}; or name the model")
         if models is None or len(models) != 1:
@@ -169,14 +159,9 @@ class Scorer:
     async def _ask(self, wire: Wire, model: str, prompt: Prompt, way: Way) -> PromptScores | Fault:
         """One request for the scores of one prompt."""
         raw = await wire.completion(score_body(model, prompt, way))
-        body = raw if isinstance(raw, Fault) else read_json(raw)
+        body = raw if isinstance(raw, Fault) else read_reply(wire, raw, self.usage)
         if isinstance(body, Fault):
             return replace(body, reason=wire.clean(body.reason))
-        size = reply_tokens(body)
-        self.usage.charge(self.endpoint, size.prompt_tokens, size.tokens)
-        error = about_body(body)
-        if error is not None:
-            return wire.fault_within(error)
         scores = read_scores(body, way)
         if isinstance(scores, Fault):
             return replace(scores, reason=wire.clean(scores.reason), again=False)

@@ -272,15 +272,6 @@ class RemoteStore(Store):
         """The keys that have a marker."""
         return {name.split("/")[2] for name in self.objects.sizes("done") if name.endswith(f"/{MANIFEST}")}
 
-    def find(self, prefix: str) -> str:
-        """The one full key that starts with these digits."""
-        keys = [key for key in self.finished_keys() if key.startswith(prefix)]
-        if len(keys) != 1:
-            detail = f"{len(keys)} finished steps start with '{prefix}' in {self.url}"
-            fix = f"list the keys with: pyrite store ls --store {self.url}"
-            raise UserError("That is not the key of one step.", detail, fix)
-        return keys[0]
-
     def remove(self, key: str) -> int:
         """Delete one finished step, its uploads and its copy on this machine; returns the bytes freed on the server."""
         with self.lock(key):

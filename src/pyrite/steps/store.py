@@ -14,6 +14,7 @@ import errno
 import functools
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -230,12 +231,17 @@ class Store:
             )
         return sorted(entries, key=lambda entry: -entry.finished)
 
+    def finished_keys(self) -> set[str]:
+        """The keys of everything finished."""
+        return {file.parent.name for file in self.root.glob(f"done/*/*/{MANIFEST}")}
+
     def find(self, prefix: str) -> str:
         """The one full key that starts with these digits."""
-        keys = [folder.parent.name for folder in self.root.glob(f"done/*/{prefix}*/{MANIFEST}")]
+        keys = [key for key in self.finished_keys() if key.startswith(prefix)]
         if len(keys) != 1:
-            detail = f"{len(keys)} finished steps start with '{prefix}' in {self.root}"
-            raise UserError("That is not the key of one step.", detail, "list the keys with: pyrite store ls")
+            detail = f"{len(keys)} finished steps start with '{prefix}' in {self.place}"
+            fix = f"list the keys with: pyrite store ls --store {shlex.quote(self.place)}"
+            raise UserError("That is not the key of one step.", detail, fix)
         return keys[0]
 
     def remove(self, key: str) -> int:
