@@ -75,9 +75,19 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
     "lists of rows": ("a.json", json.dumps({"train": [GOOD], "test": [GOOD]}, indent=1).encode(), ""),
     "lists that are near in name": ("a.json", json.dumps({"version": "1.0", "test": [1, 2]}).encode(), ""),
     "a broken row of a document": ("a.json", b'[\n{"text": "a"},\n{"text": }\n]', ""),
+    "broken lines alone": ("a.jsonl", lines(b"{", b'{"x"'), ""),
+    "a broken line, and others with an unknown role": ("a.jsonl", lines(b"{", {"messages": [{"role": "narrator", "content": "x"}, TURNS[1]]}), ""),
     "a broken document": ("a.json", b'[\n{"text": "a"},\n{"text": ', ""),
     "text columns that are not there": ("a.jsonl", lines({"sentence": "a b", "label": "x"}), "--text-fields sentense"),
 }  # fmt: skip
+
+
+NOTHING_TO_PASTE = (
+    "a broken document",
+    "text columns that are not there",
+    "broken lines alone",
+    "a broken line, and others with an unknown role",
+)
 
 
 def command(data: str, flags: Sequence[str], *, reference: bool) -> int:
@@ -111,7 +121,7 @@ def test_every_fix_that_is_printed_works(name: str, reference: bool, tmp_path: P
     with pytest.raises(UserError) as caught:
         command(str(path), shlex.split(given), reference=reference)
     printed = fixes(caught.value)
-    assert bool(printed) == (name not in ("a broken document", "text columns that are not there")), str(caught.value)
+    assert bool(printed) == (name not in NOTHING_TO_PASTE), str(caught.value)
     for fix in printed:
         words = shlex.split(fix)
         repeated = words[0] if words[0].startswith("--") else ""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tests.models.remote_stub import Reply, Stub, ignore_progress, served
 from tests.models.vllm_shapes import BOTH, TinyServer, with_marker
 
-from pyrite.errors import OutOfTime, UserError
+from pyrite.errors import UserError
 from pyrite.models.remote_endpoint import Endpoint, Usage
 from pyrite.models.remote_fault import Fault
 from pyrite.models.remote_scorer import PLAIN, Scorer
@@ -255,10 +256,14 @@ def test_a_busy_server_is_asked_again(stub: Stub, tiny_causal: Path) -> None:
     assert usage.retries == 1
 
 
-def test_the_time_is_up(stub: Stub, tiny_causal: Path) -> None:
-    stub.complete = TinyServer(tiny_causal)
-    asking = scorer(stub)
-    asking.find_ability()
-    asking.expired = lambda: True
-    with pytest.raises(OutOfTime):
-        asking.scores(["the film"], nothing)
+def test_texts_begin_alike_as_far_as_they_say() -> None:
+    """Of two characters of two bytes each, the first byte is written alike; by their ids the tokens are told apart."""
+    halves = [scores_of("It is", "\ufffd", "\ufffd", ".", nll=nll) for nll in (10, 1)]
+    assert common_beginning(halves) == 1
+    assert [score.total(1) for score in halves] == [-30, -3]
+    ids = [replace(score, ids=(5, 7, 8 + at, 9)) for at, score in enumerate(halves)]
+    assert common_beginning(ids) == 2
+
+
+def scores_of(*tokens: str, nll: float) -> PromptScores:
+    return PromptScores(tokens, (None, *[-nll] * (len(tokens) - 1)))

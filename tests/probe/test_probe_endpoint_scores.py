@@ -14,6 +14,9 @@ from tests.models.vllm_shapes import BOTH, TinyServer, with_marker
 from tests.probe.test_probe_perplexity import CHATS, TEMPLATE, TEXTS
 
 from pyrite.cli import run
+from pyrite.models.load import load_tokenizer, parsed_config
+from pyrite.models.positions import tokens_read
+from pyrite.probe.remote_perplexity import piece_size
 
 TASK = """\
 labels: [positive, negative]
@@ -46,10 +49,10 @@ def folder(request: pytest.FixtureRequest, tiny_causal: Path, tmp_path: Path) ->
 
 @pytest.fixture
 def ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Run a probe in a store of its own; what it says, and the folder of what it stored."""
+    """Run a probe in a store of its own, or in `store`; what it says, and the folder of what it stored."""
 
-    def asked(model: str, task: str, *more: str, code: int = 0) -> dict[str, Any]:
-        store = tmp_path / f"store-{len(list(tmp_path.glob('store-*')))}"
+    def asked(model: str, task: str, *more: str, code: int = 0, store: Path | None = None) -> dict[str, Any]:
+        store = store or tmp_path / f"store-{len(list(tmp_path.glob('store-*')))}"
         line = [
             "probe",
             model,
@@ -154,6 +157,60 @@ def test_items_that_are_too_long_are_missing(stub: Stub, tiny_causal: Path, ask:
     assert table(told, "predictions")["predicted"].null_count() == 1
 
 
+def long_row(folder: Path, at: int) -> str:
+    """A task of 12 reviews of which one is too long for the endpoint."""
+    rows = review_rows(12, 5)
+    rows[at]["text"] = "the film was lovely " * 60
+    write_jsonl(rows, folder / "reviews.jsonl")
+    (folder / "reviews.yaml").write_text(TASK)
+    return str(folder / "reviews.yaml")
+
+
+@pytest.mark.parametrize("at", [0, 11])
+def test_a_row_that_is_too_long_may_stand_anywhere(
+    stub: Stub, tiny_causal: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Also alone in a part: the other rows decide whether anything can be scored. Usage is that of all parts."""
+    monkeypatch.setattr("pyrite.probe.remote_scoring.AT_A_TIME", 60)
+    stub.complete = TinyServer(tiny_causal, room=200)
+    card = ask("tiny", long_row(tmp_path, at), *remote(stub))
+    assert (card["overall"]["n"], card["overall"]["n_missing"]) == (11, 1)
+    (file,) = card["store"].glob("done/*/*/reading.json")
+    usage = json.loads(file.read_text())["scored_by"]["usage"]
+    assert usage["requests"] == 2 + 12 * 2  # what it can was asked with two
+    assert usage["missing"] == 2
+
+
+def test_rows_that_are_all_too_long(stub: Stub, tiny_causal: Path, ask: Ask, tmp_path: Path) -> None:
+    """Refused; once the server takes them, the same command asks again."""
+    write_jsonl([{**row, "text": "the film was lovely " * 30} for row in review_rows(4, 5)], tmp_path / "reviews.jsonl")
+    (tmp_path / "reviews.yaml").write_text(TASK)
+    stub.complete = server = TinyServer(tiny_causal, room=60)
+    line, store = [str(tmp_path / "reviews.yaml"), *remote(stub)], tmp_path / "one"
+    says = ask("tiny", *line, code=2, store=store)["says"]
+    assert "The endpoint scores no row. found: 4 rows, the first: " in says
+    server.room = 250
+    assert ask("tiny", *line, store=store)["overall"]["n_missing"] == 0
+
+
+def test_halves_of_characters_that_are_written_alike(stub: Stub, tiny_causal: Path, ask: Ask, tmp_path: Path) -> None:
+    """Of labels in another script only parts of characters are seen; where one begins another as text, it is refused."""
+    stub.complete = TinyServer(tiny_causal, ["echo"])
+    here, there = (
+        ask(model, renamed_task(tmp_path, "正"), *more)
+        for model, more in ((str(tiny_causal), []), ("tiny", remote(stub)))
+    )
+    gaps = [
+        (rows["logit_positive"] - rows["logit_正"]).to_list()
+        for rows in (table(here, "predictions"), table(there, "predictions"))
+    ]
+    assert gaps[0] == pytest.approx(gaps[1], abs=2e-4)
+    text = TASK.replace("[positive, negative]", "[正, 正确]") + "label_map: {positive: 正, negative: 正确}\n"
+    (tmp_path / "within.yaml").write_text(text)
+    says = ask("tiny", str(tmp_path / "within.yaml"), *remote(stub), code=2)["says"]
+    assert "A label word may be the beginning of another" in says
+
+
 # ===== perplexity =====================================================================================================
 
 
@@ -200,6 +257,32 @@ def test_long_rows_are_read_in_the_same_pieces(stub: Stub, tiny_causal: Path, as
     assert own["windows"].max() > 3  # type: ignore[operator]
     assert own["nats"].to_list() == pytest.approx(others["nats"].to_list(), rel=1e-4)
     assert max(len(prompt) for prompt in server.asked if not isinstance(prompt, str)) == 16
+
+
+def test_a_request_leaves_room_for_the_token_that_it_asks_for(tiny_causal: Path) -> None:
+    tokenizer = load_tokenizer(tiny_causal)
+    limit = tokens_read(10**6, parsed_config(tiny_causal), tokenizer)
+    assert [piece_size(tiny_causal, tokenizer, most) for most in (16, limit - 1, limit, 10**6)] == [
+        16,
+        *[limit - 1] * 3,
+    ]
+
+
+def test_failures_that_count_as_missing_are_another_step(
+    stub: Stub, tiny_causal: Path, ask: Ask, texts: str, tmp_path: Path
+) -> None:
+    """Else a prompt that failed in passing would be missing for those, too, who stop at failures."""
+    server, broken = TinyServer(tiny_causal), [True]
+
+    def reply(body: dict[str, Any]) -> Reply:
+        return Reply(500, {"error": {"message": "busy"}}) if broken and body["prompt"] == TEXTS[0] else server(body)
+
+    stub.complete = reply
+    line, store = [texts, *remote(stub)], tmp_path / "one"
+    lacking = ask("tiny", *line, "--on-failure", "missing", store=store)
+    broken.clear()
+    whole = ask("tiny", *line, store=store)
+    assert lacking["overall"]["n"] == whole["overall"]["n"] - 1
 
 
 def test_answers_of_chats_with_the_endpoints_tokenizer(stub: Stub, folder: Path, ask: Ask, tmp_path: Path) -> None:

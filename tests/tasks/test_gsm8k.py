@@ -115,8 +115,10 @@ def test_rows_without_a_reference_number_stop_or_are_counted(tmp_path: Path) -> 
     with pytest.raises(UserError, match="no row could be read"):
         gsm8k.read_counted(written(tmp_path / "none.jsonl", rows[3:4]), "skip")
     pairs = {"premise": "a", "hypothesis": "b", "label": "neutral"}
-    with pytest.raises(UserError, match="no question with an answer"):
+    with pytest.raises(UserError, match="no row could be read") as caught:
         gsm8k.read_counted(written(tmp_path / "pairs.jsonl", [pairs]))
+    assert "the first is row pairs:1 of" in caught.value.found
+    assert "--on-bad-row" not in caught.value.fix
 
 
 @pytest.mark.real

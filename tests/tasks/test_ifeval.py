@@ -83,6 +83,14 @@ def test_a_bad_row_is_named_by_its_line_or_counted(reason: str, tmp_path: Path) 
         ifeval.read(path, "skip")
 
 
+def test_a_file_of_bad_rows_offers_to_leave_none_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "prompts.jsonl", BAD_ROWS["not an object"])
+    with pytest.raises(UserError, match="no row could be read") as caught:
+        ifeval.read(path)
+    assert f"the first is {path}:1: " in caught.value.found
+    assert "--on-bad-row" not in caught.value.fix
+
+
 UNFIT = [
     ("keywords:existence", {"keywords": ["(unclosed"]}),
     ("length_constraints:number_words", {"num_words": "3", "relation": "at least"}),
@@ -100,7 +108,7 @@ def test_an_argument_that_a_checker_cannot_use_is_found_when_reading(
     name: str, kwargs: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="bad row: unfit argument"):
-        ifeval.read(write(tmp_path / "prompts.jsonl", row([name], [kwargs])))
+        ifeval.read(write(tmp_path / "prompts.jsonl", GOOD, row([name], [kwargs])))
 
 
 def test_verdicts_worked_out_by_hand(tmp_path: Path) -> None:

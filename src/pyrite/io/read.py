@@ -240,12 +240,22 @@ class Reader:
                 yield SourceRow(file, line, records)
                 continue
             if options.on_bad_row == "stop":
-                raise bad_row_error(self._source.files[file], line, bad, options.flags)
+                alone = n_kept > 0 or self._can_leave_out()
+                raise bad_row_error(self._source.files[file], line, bad, options.flags, alone=alone)
             example = example or (file, line, bad)
             dropped[bad.reason] += 1
         self._counts = Counts(read, n_kept, dict(sorted(dropped.items())))
         if self.span is None:
             self._check_any_kept(self._counts, example)
+
+    def _can_leave_out(self) -> bool:
+        """Can any row be read, once bad ones are left out? Of a span, others may hold such rows."""
+        if self.span is not None:
+            return True
+        try:
+            return next(Reader(self.path, replace(self.options, on_bad_row="skip")).rows(), None) is not None
+        except UserError:
+            return False
 
     def _check_any_kept(self, counts: Counts, example: tuple[int, int, BadRow] | None) -> None:
         """Refuse a source without a row that could be read; `example`: a bad row with its file and line."""

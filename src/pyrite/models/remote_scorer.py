@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from pyrite.errors import OutOfTime, UserError
+from pyrite.errors import UserError
 from pyrite.models.remote_endpoint import Endpoint, Usage
 from pyrite.models.remote_fault import FAILED, Fault
 from pyrite.models.remote_pace import Pace
@@ -36,13 +36,10 @@ class Ability:
 class Scorer:
     """Scores prompts at one endpoint. Token ids are sent where prompts are such, and the server must then say the same."""
 
-    def __init__(
-        self, endpoint: Endpoint, usage: Usage, *, expired: Callable[[], bool] = lambda: False, base_wait: float = 1.0
-    ) -> None:
-        self.endpoint, self.usage, self.expired, self.base_wait = endpoint, usage, expired, base_wait
+    def __init__(self, endpoint: Endpoint, usage: Usage | None = None, *, base_wait: float = 1.0) -> None:
+        self.endpoint, self.usage, self.base_wait = endpoint, usage or Usage(), base_wait
         self.ability: Ability | None = None
         self.fatal: Fault | None = None
-        self.scored = 0
 
     def find_ability(self, plain: Prompt = PLAIN) -> Ability:
         """What the endpoint can; asked once, with `plain` (of the kind that prompts will be).
@@ -60,14 +57,11 @@ class Scorer:
 
         Raises:
             UserError: a fault that is not the prompt's, or (`on_failure: stop`) that lasted through all retries.
-            OutOfTime: `expired` said so.
         """
         ability = self.find_ability()
         outcomes = run_async(lambda: self._scores(ability, prompts, answered))
         if self.fatal is not None:
             raise UserError("The endpoint does not score as asked.", self.fatal.reason, self.fatal.fix)
-        if any(outcome is None for outcome in outcomes):
-            raise OutOfTime("--max-time is over")
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def _find_ability(self, plain: Prompt) -> Ability:
@@ -125,7 +119,7 @@ class Scorer:
         todo = list(reversed(range(len(prompts))))
 
         def stopping() -> bool:
-            return self.fatal is not None or self.expired()
+            return self.fatal is not None
 
         async def worker(wire: Wire, pace: Pace[PromptScores]) -> None:
             while todo and not stopping():
@@ -145,7 +139,6 @@ class Scorer:
         """Is a fault the prompt's own, or the run's?"""
         outcome = outcomes[at]
         if not isinstance(outcome, Fault):
-            self.scored += outcome is not None
             return
         if outcome.again:
             self.usage.failed += 1

@@ -143,9 +143,16 @@ def number(value: object) -> float | None:
 
 
 def common_beginning(rows: Sequence[PromptScores]) -> int:
-    """With how many tokens do all of these begin?"""
+    """With how many tokens do all of these begin? Where only the tokens' texts are known, not beyond one that `is_unclear`: halves
+    of different characters are written alike."""
     columns = zip(*(row.identities() for row in rows), strict=False)
-    return next((at for at, column in enumerate(columns) if len(set(column)) > 1), min(len(row.tokens) for row in rows))
+    least = min(len(row.tokens) for row in rows)
+    return next((at for at, column in enumerate(columns) if len(set(column)) > 1 or is_unclear(column[0])), least)
+
+
+def is_unclear(token: int | str) -> bool:
+    """Does a token's text not say which token it is: nothing, or a part of a character? Ids always say it."""
+    return isinstance(token, str) and (not token or "\ufffd" in token)
 
 
 def bytes_of_first(scores: PromptScores, text: str) -> int | None:
@@ -157,12 +164,14 @@ def bytes_of_first(scores: PromptScores, text: str) -> int | None:
     (3, 0)
     >>> bytes_of_first(of("The", " cat", "</s>"), "The cat"), bytes_of_first(of("\ufffd", "\ufffd"), "\u00e9")
     (None, None)
+    >>> bytes_of_first(of("  ", "The", " cat"), "  The cat"), bytes_of_first(of("<s>", " The", " cat"), "The cat")
+    (2, 0)
     """
     first, rest = scores.tokens[0], "".join(scores.tokens[1:])
     if "\ufffd" not in rest:
-        if rest.lstrip() == text.lstrip():
-            return 0
-        return len(text[: len(text) - len(rest)].encode()) if text.endswith(rest) else None
+        if text.endswith(rest):
+            return len(text[: len(text) - len(rest)].encode())
+        return 0 if rest.lstrip() == text.lstrip() else None  # some tokenizers put a space before a text
     last = scores.tokens[-1]
     if not first or "\ufffd" in first or not ("\ufffd" in last or (last and text.endswith(last))):
         return None

@@ -48,7 +48,10 @@ def endpoint_source(config: ProbeConfig, url: str, model: str | None, *, judge: 
     file = folder / f"{digest(plain)[:16]}.json"
     with atomic_write(file) as part:
         part.write_bytes(orjson.dumps(plain))
-    return Source(str(file), endpoint.identity)
+    may_lack = "+failures may be missing" * (
+        endpoint.on_failure == "missing"
+    )  # their answers differ from those that stop
+    return Source(str(file), endpoint.identity + may_lack)
 
 
 def read_endpoint(file: Path) -> Endpoint:

@@ -7,7 +7,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import write_parquet
-from pyrite.models.remote_scores import Prompt, PromptScores, common_beginning
+from pyrite.models.remote_scores import Prompt, PromptScores, common_beginning, is_unclear
 from pyrite.models.score import refuse_beginnings
 from pyrite.models.tokenise import encode_choices
 from pyrite.probe.predict import prediction_rows
@@ -57,6 +57,11 @@ def first_difference(scores: Sequence[PromptScores], labels: Sequence[str]) -> i
         UserError: one label begins another, or the server read a prompt's beginning otherwise.
     """
     start = common_beginning(scores)
+    within = [(one, other) for one in labels for other in labels if one != other and other.startswith(one)]
+    if within and any(is_unclear(token) for score in scores for token in score.identities()[start:]):
+        detail = f"{within[0][0]!r} and {within[0][1]!r}, in tokens that do not spell them"
+        fix = "give --tokenizer MODEL, so that tokens are sent and not texts; or choose other words, with --labels"
+        raise UserError("A label word may be the beginning of another.", detail, fix)
     if any(start == len(score.tokens) for score in scores):
         whole = next(label for label, score in zip(labels, scores, strict=True) if start == len(score.tokens))
         raise UserError(

@@ -138,8 +138,9 @@ def text_of(record: Chat | Text) -> str:
 
 
 def piece_size(folder: Path, tokenizer: Any, most: int) -> int:
-    """Of how many tokens a piece is: at most so many, and as many as the model reads where its configuration is at hand."""
-    return tokens_read(most, load.parsed_config(folder), tokenizer) if (folder / CONFIG).is_file() else most
+    """Of how many tokens a piece is: at most so many, and where its configuration is at hand one less than the model reads, since
+    a request asks for one token more."""
+    return tokens_read(most + 1, load.parsed_config(folder), tokenizer) - 1 if (folder / CONFIG).is_file() else most
 
 
 REMOTE_PERPLEXITY = StepType("probe.perplexity_at_endpoint", 1, remote_perplexity_step)

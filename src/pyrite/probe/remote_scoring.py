@@ -1,7 +1,7 @@
 """Rows that an endpoint scores: as token ids where its tokenizer is at hand, else as texts; part by part, faults counted."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyrite.models.work import ReportProgress
 from pyrite.probe.config import ProbeConfig
 from pyrite.probe.endpoint_input import endpoint_source, read_endpoint
 from pyrite.probe.probe_task import ModelUnderTest
-from pyrite.steps import Context, Source, Step, in_parts
+from pyrite.steps import Context, Source, Step, answer_file, in_parts
 
 AT_A_TIME = 32_768
 """About how many tokens are scored between two looks at the time, and lost where a run is killed."""
@@ -58,16 +58,17 @@ def score_rows(context: Context, rows: Sequence[Sequence[Prompt]], reduce: Reduc
 
     Raises:
         UserError: the endpoint tells no log-probabilities, or of no row at all; or what `Scorer.scores` raises.
-        OutOfTime: the run's time is up.
+        OutOfTime: the run's time is up; looked at after each part, whose scores are kept.
     """
-    usage = Usage()
-    scorer = Scorer(read_endpoint(context.inputs["endpoint"]), usage, expired=context.expired)
+    endpoint = read_endpoint(context.inputs["endpoint"])
+    scorer = Scorer(endpoint)
     by_ids = next((not isinstance(prompt, str) for row in rows for prompt in row), False)
     tokenizer = tokenizer_of(context) if by_ids else None
     plain: Prompt = PLAIN if tokenizer is None else list(tokenizer(PLAIN)["input_ids"])
 
     def work(part: list[int], report_progress: ReportProgress) -> tuple[list[Any], dict[str, Any]]:
         prompts = [prompt for at in part for prompt in rows[at]]
+        scorer.usage = Usage()
         ability = scorer.find_ability(plain)
         done = 0
 
@@ -86,22 +87,34 @@ def score_rows(context: Context, rows: Sequence[Sequence[Prompt]], reduce: Reduc
                 results.append({"value": reduce(at, scores)})
             else:
                 results.append({"missing": fault.missing, "detail": fault.reason})
-        if not scorer.scored:
-            detail = next(result["detail"] for result in results if "missing" in result)
-            raise UserError("The endpoint scores no row.", f"{len(part)} rows, the first: {detail}", "see its log")
-        return results, asdict(ability)
+        return results, {**asdict(ability), "usage": asdict(scorer.usage)}
 
     sizes = [sum(map(size_of, row)) for row in rows]
     question = [[prompt if isinstance(prompt, str) else list(prompt) for prompt in row] for row in rows]
     results, records = in_parts(context, "scores", question, sizes, work, tokens=AT_A_TIME)
     missing = [result for result in results if "missing" in result]
-    scored_by = {**records[0], "prompts": "token ids" if by_ids else "texts", "usage": asdict(usage)}
+    if missing and len(missing) == len(results):
+        answer_file(context, "scores", question).unlink()  # so that they are asked anew where the server is mended
+        detail = f"{len(results)} rows, the first: {missing[0]['detail']}"
+        raise UserError("The endpoint scores no row.", detail, "see its log")
+    usage = total_usage(record["usage"] for record in records)
+    scored_by = {**records[0], "prompts": "token ids" if by_ids else "texts", "usage": usage}
     return ScoredRows(
         [result.get("value") for result in results],
         Counter(result["missing"] for result in missing),
         missing[0]["detail"] if missing else "",
         scored_by,
     )
+
+
+def total_usage(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all parts took, those of earlier attempts too."""
+    totals = asdict(Usage())
+    for part in parts:
+        for name, value in part.items():
+            if value is not None:
+                totals[name] = value + (totals[name] or 0)
+    return totals
 
 
 def size_of(prompt: Prompt) -> int:

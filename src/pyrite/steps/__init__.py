@@ -1,6 +1,6 @@
 """Content-addressed steps: what they are, where finished ones lie, and how missing ones are run."""
 
-from pyrite.steps.parts import PART_TOKENS, in_parts
+from pyrite.steps.parts import PART_TOKENS, answer_file, in_parts
 from pyrite.steps.place import open_store
 from pyrite.steps.progress import Progress
 from pyrite.steps.run import LOCAL, Done, Keep, RunOptions, for_several_runs, missing_steps, run_steps
@@ -21,6 +21,7 @@ __all__ = [
     "Step",
     "StepType",
     "Store",
+    "answer_file",
     "closure",
     "default_store",
     "digest",

@@ -38,7 +38,7 @@ def in_parts(
         OutOfTime: the run's time is up, and at least one part was finished in this attempt.
     """
     context.checkpoint.mkdir(parents=True, exist_ok=True)
-    file = context.checkpoint / f"{name}-{digest(question)[:16]}.jsonl"
+    file = answer_file(context, name, question)
     results_by_row, part_records = left_by(file)
     todo = [at for at in (range(len(sizes)) if order is None else order) if at not in results_by_row]
     with file.open("a") as sink:
@@ -58,6 +58,11 @@ def in_parts(
             if todo and context.expired():
                 raise OutOfTime(f"--max-time is over; {len(results_by_row)} of {len(sizes)} rows are finished and stay")
     return [results_by_row[at] for at in range(len(sizes))], part_records
+
+
+def answer_file(context: Context, name: str, question: Any) -> Path:
+    """Where `in_parts` keeps the results of a question."""
+    return context.checkpoint / f"{name}-{digest(question)[:16]}.jsonl"
 
 
 def left_by(file: Path) -> tuple[dict[int, Any], list[dict[str, Any]]]:

@@ -53,20 +53,22 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
     """
     reader = open_records(path, ReadOptions(on_bad_row=on_bad_row))
     items, dropped = [], 0
+    first_bad: UserError | None = None
     for record in reader:
         item = _item(record, Path(path).stem)
         if item is not None:
             items.append(item)
-        elif on_bad_row == "stop":
-            detail = f"row {record.id} of {path}: {short_value(record)}"
-            raise UserError(
-                "bad row: no question with an answer that ends in `#### NUMBER`", detail, f"mend it, {SKIP}"
-            )
         else:
             dropped += 1
+            detail = f"row {record.id} of {path}: {short_value(record)}"
+            what = "bad row: no question with an answer that ends in `#### NUMBER`"
+            first_bad = first_bad or UserError(what, detail, f"mend it, {SKIP}")
+        if first_bad and items and on_bad_row == "stop":  # so that what it says of leaving rows out is true
+            raise first_bad
     if not items:
         fix = "give GSM8K's file: question, answer, the answer ending in `#### NUMBER`"
-        raise UserError("no row could be read", f"{path}: {dropped} rows without such an answer", fix)
+        example = f"; the first is {first_bad.found}" if first_bad else ""
+        raise UserError("no row could be read", f"{path}: {dropped} rows without such an answer{example}", fix)
     read = reader.counts
     reasons = {**read.dropped, **({"no reference number": dropped} if dropped else {})}
     return items, Counts(read.read, read.kept - dropped, reasons)

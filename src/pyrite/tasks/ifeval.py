@@ -79,6 +79,7 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
     file = find_file(Path(path))
     items: list[Chat] = []
     dropped, places = Counter[str](), dict[str, str]()
+    first_bad: UserError | None = None
     with steady():
         for number, raw in raw_rows(file):
             location = file.location(number)
@@ -90,14 +91,18 @@ def read_counted(path: Path, on_bad_row: Literal["stop", "skip"] = "stop") -> tu
                     raise _Bad("key seen before", f"key {short_value(item.id)} is also at {places[item.id]}")
             except _Bad as bad:
                 reason, detail = bad.args
-                if on_bad_row == "stop":
-                    raise UserError(f"bad row: {reason}", f"{location}: {detail}", f"mend the row, {SKIP}") from bad
+                error = UserError(f"bad row: {reason}", f"{location}: {detail}", f"mend the row, {SKIP}")
+                first_bad = first_bad or error
                 dropped[reason] += 1
             else:
                 places[item.id] = location
                 items.append(item)
+            if first_bad and items and on_bad_row == "stop":  # so that what it says of leaving rows out is true
+                raise first_bad
     if not items:
-        raise UserError("no row could be read", f"{path}: {dict(dropped) or 'the file is empty'}", "check the file")
+        example = f"; the first is {first_bad.found}" if first_bad else ""
+        detail = f"{path}: {dict(dropped) or 'the file is empty'}{example}"
+        raise UserError("no row could be read", detail, "give a file of IFEval's layout")
     return items, Counts(len(items) + dropped.total(), len(items), dict(sorted(dropped.items())))
 
 
