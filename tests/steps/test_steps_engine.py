@@ -13,7 +13,7 @@ import pytest
 
 from pyrite.errors import OutOfTime, UserError
 from pyrite.steps import Context, Progress, RunOptions, Step, StepType, Store, run_steps
-from pyrite.steps.demand import needs_gpu, weight_bytes
+from pyrite.steps.demand import declared_memory, needs_gpu, weight_bytes
 from pyrite.steps.processes import VISIBLE, visible_gpus
 
 try:
@@ -99,7 +99,27 @@ def test_the_weights_that_a_step_reads(tmp_path: Path) -> None:
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"x" * 100)
     (model / "notes.txt").write_bytes(b"x" * 7)
-    assert weight_bytes(Step(NUMBER, {}, {"base": Source(str(model), "id")}), Store(tmp_path)) == 100
+    step = Step(NUMBER, {}, {"base": Source(str(model), "id")})
+    assert weight_bytes(step, Store(tmp_path)) == 100
+    for name in ("dtype", "torch_dtype"):
+        (model / "config.json").write_text(json.dumps({name: "bfloat16"}))
+        assert weight_bytes(step, Store(tmp_path)) == 200, "they are read in fp32"
+
+
+def test_what_a_training_takes() -> None:
+    """Bytes a weight: 16 where all are trained, 6 with adapters, 4 where it is read; and what it takes beside them."""
+    train, repair = StepType("train.x", 1, list_inputs), StepType("repair.train", 1, list_inputs)
+    declared = [
+        declared_memory(step, 4, beside=0)
+        for step in (
+            Step(train, {"settings": {"method": "full"}}),
+            Step(train, {"settings": {"method": "qlora"}}),
+            Step(repair, {"settings": {"method": "lbf", "training": {"method": "full"}}}),
+            Step(repair, {"settings": {"method": "lbf", "training": {"method": "lora"}}}),
+            Step(NUMBER, {}),
+        )
+    ]
+    assert declared == [16, 6, 16, 6, 4]
 
 
 def test_an_engine_that_is_not_there(tmp_path: Path) -> None:

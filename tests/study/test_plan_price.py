@@ -32,8 +32,16 @@ GIB = 2**30
 def nothing(_context: Context) -> None: ...
 
 
-def step(kind: str, name: str, seconds: float, inputs: dict[str, Step | Source], **cost: int) -> Step:
-    config: dict[str, Any] = {"name": name, "settings": {"method": "lora"}}
+def step(
+    kind: str,
+    name: str,
+    seconds: float,
+    inputs: dict[str, Step | Source],
+    *,
+    settings: dict[str, Any] | None = None,
+    **cost: int,
+) -> Step:
+    config: dict[str, Any] = {"name": name, "settings": settings or {"method": "lora"}}
     if kind != "rows":
         config["compute"] = {"device": "cuda"}
     files = ("model*.safetensors",) if "weights" in cost else ()
@@ -42,12 +50,21 @@ def step(kind: str, name: str, seconds: float, inputs: dict[str, Step | Source],
     )
 
 
-def hand_worked(keep: str = "predictions", **options: Any) -> PlanPrice:
+def hand_worked(keep: str = "predictions", settings: dict[str, Any] | None = None, **options: Any) -> PlanPrice:
     """Rows and items; two models of 5 GB that are trained on the rows; an answer of each."""
     base = Source("model", "id")
     rows, items = step("rows", "rows", 10, {}, rows=100), step("rows", "items", 2, {})
     trained = [
-        step("train.classifier", name, seconds, {"base": base, "rows": rows}, tokens=7, weights=1000, checkpoint=600)
+        step(
+            "train.classifier",
+            name,
+            seconds,
+            {"base": base, "rows": rows},
+            settings=settings,
+            tokens=7,
+            weights=1000,
+            checkpoint=600,
+        )
         for name, seconds in (("train A", 100), ("train B", 400))
     ]
     answers = [
@@ -56,7 +73,10 @@ def hand_worked(keep: str = "predictions", **options: Any) -> PlanPrice:
     ]
     todo = [rows, items, *trained, *answers]
     plan = SimpleNamespace(
-        rows_first=[rows, items], spec=SimpleNamespace(keep=keep, threads=1), model_bytes={"id": 5 * 10**9}
+        rows_first=[rows, items],
+        spec=SimpleNamespace(keep=keep, threads=1),
+        model_bytes={"id": 5 * 10**9},
+        widening=2.0,
     )
     return PlanPrice(plan, todo, Store(Path("nowhere")), AS_PLANNED, PriceOptions(**options))  # type: ignore[arg-type]
 
@@ -90,16 +110,32 @@ def test_the_store_by_hand(keep: str, peak: int, kept: int) -> None:
 
 
 def test_where_it_breaks() -> None:
-    price = hand_worked("all", workers=(1, 2), memory=20 * 10**9, store_limit=2000).as_json()
+    price = hand_worked("all", {"method": "full"}, workers=(1, 2), memory=20 * 10**9, store_limit=2000).as_json()
     memory, store = price["breaks"]
     assert (memory["kind"], memory["steps"], memory["bytes"]) == ("memory", 2, 20 * 10**9 + GIB)
     assert memory["says"].startswith("2 steps declare more memory than a GPU of 20 GB has; the most: 21 GB (four times")
+    adapters = hand_worked("all", memory=8 * 10**9, store_limit=2710).as_json()["breaks"]
+    assert [line["bytes"] for line in adapters] == [int(7.5e9) + GIB]
     assert (store["kind"], store["bytes"], store["limit"]) == ("store", 2710, 2000)
     assert "keep: predictions frees weights" in store["says"]
-    fits = hand_worked("all", memory=22 * 10**9, store_limit=2710).as_json()
+    fits = hand_worked("all", memory=9 * 10**9, store_limit=2710).as_json()
     assert fits["breaks"] == []
-    assert fits["limits"] == {"memory": 22 * 10**9, "store": 2710}
+    assert fits["limits"] == {"memory": 9 * 10**9, "store": 2710}
     assert hand_worked().as_json()["limits"]["memory"] is None  # nobody knows: nothing is said of it
+
+
+def test_trainings_that_processes_share() -> None:
+    """Two workers are held, for all steps one after the other; each holds half of what is trained."""
+    price = hand_worked(
+        settings={"method": "full", "processes": 2}, workers=(1, 2), memory=7 * 10**9, price=3.6
+    ).as_json()
+    (row,) = price["workers"]
+    assert (row["workers"], row["seconds"], row["worker_hours"]) == (2, 612, round(2 * 612 / 3600, 4))
+    assert price["hours"]["gpu"] == round((2 * 500 + 100) / 3600, 4)
+    memory, launch = price["breaks"]
+    assert memory["bytes"] == 10 * 10**9 + GIB
+    assert "(four times the weights that it reads, in fp32, shared by 2, and 1 GiB)" in memory["says"]
+    assert launch["says"] == "trainings with processes: 2 run on 2 workers, which torchrun starts, and no others"
 
 
 def test_what_the_store_holds_counts_towards_its_limit(tmp_path: Path) -> None:
@@ -117,7 +153,7 @@ def test_a_plan_of_nothing() -> None:
 
 
 def test_words_of_a_price() -> None:
-    lines = price_lines(hand_worked(workers=(2,), price=3.6, memory=20 * 10**9).as_json())
+    lines = price_lines(hand_worked(workers=(2,), price=3.6, memory=8 * 10**9).as_json())
     assert (
         lines[0]
         == "work: 0.17 GPU hours, 0.0033 other hours (0.61 if only work is paid); 6 tokens read, 14 trained, 0 written"

@@ -88,6 +88,8 @@ def every_case(context: Context) -> None:
     from accelerate.state import AcceleratorState
 
     base, at = context.inputs["base"], context.checkpoint
+    peers.draw_apart(7)
+    (at / f"drawn-{peers.rank()}").write_text(str(torch.rand(1).item()))
     (at / f"read-{peers.rank()}").write_text(str(weights_read(context_of("chats, all weights", base, at))))
     for name, (task, _) in CASES.items():
         task(context_of(name, base, at))
@@ -190,6 +192,11 @@ def test_two_processes_give_the_losses_and_weights_of_one(alone: Path, pair: Pat
 @pytest.mark.parametrize("name", CASES)
 def test_four_processes_give_the_losses_and_weights_of_one(alone: Path, four: Path, name: str) -> None:
     check_same(alone, four, name)
+
+
+def test_each_process_draws_its_own_dropout(pair: Path) -> None:
+    """They read different rows: the same draws in all of them would leave the same places out of each."""
+    assert len({(pair / f"drawn-{rank}").read_text() for rank in range(2)}) == 2
 
 
 def test_gradients_are_clipped_by_the_norm_over_all_shares(alone: Path, pair: Path) -> None:

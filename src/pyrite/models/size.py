@@ -11,6 +11,7 @@ from pyrite.models.load import is_causal
 from pyrite.models.quantised import quantisation_in
 from pyrite.models.whole import files_read, tensors_in
 
+FP32_BYTES = 4
 PUBLISHED_BYTES = 2
 """Of a weight in files that are not at hand: most models are published in 16 bits."""
 WIDTH_PER_LAYER, WEIGHTS_PER_LAYER, SIDES_PER_LAYER = 128, 12, 19
@@ -33,7 +34,7 @@ class ModelSize:
 
     def trained_bytes(self, method: str, rank: int) -> int:
         """Bytes of what a training moves, in fp32: all weights, or the adapters of a rank."""
-        return int(4 * (self.weights if method == "full" else rank * self.sides))
+        return int(FP32_BYTES * (self.weights if method == "full" else rank * self.sides))
 
 
 def size_by_count(weights: float) -> ModelSize:

@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from pyrite.steps.step import Source, Step
 from pyrite.steps.store import Store
 
-STATES = 4
-"""A model in training takes so many times its weights: themselves, gradients, two moments."""
+STATES, ADAPTERS = 4.0, 1.5
+"""A model in training takes so many times its weights in fp32: themselves, gradients, two moments; with adapters, themselves
+and, where the model is saved, once more in 16 bits."""
+SIXTEEN_BITS = ("bfloat16", "float16")
+CONFIG = "config.json"
 BESIDE_WEIGHTS = 2**30
 """Bytes of memory that a step declares beside what its weights take."""
 
@@ -23,20 +29,54 @@ def trains(step: Step) -> bool:
     return step.kind.name.startswith(("train.", "repair.train"))
 
 
-def declared_memory(weights: int, *, training: bool, beside: int = BESIDE_WEIGHTS) -> int:
-    """Bytes of memory that a step declares whose inputs hold so many bytes of weights, with what it takes beside them.
+def settings_of(step: Step) -> Mapping[str, Any]:
+    """What a step's training is set to; nothing of other steps."""
+    settings = step.config.get("settings")
+    return settings if isinstance(settings, Mapping) else {}
 
-    >>> declared_memory(10**9, training=True) - declared_memory(10**9, training=False)
-    3000000000
-    """
-    return weights * (STATES if training else 1) + beside
+
+def processes_of(step: Step) -> int:
+    """In how many processes does a step train?"""
+    return int(settings_of(step).get("processes", 1))
+
+
+def times_weights(step: Step) -> float:
+    """How many times the weights that it reads, in fp32, does a step take? All weights are trained unless it says otherwise."""
+    if not trains(step):
+        return 1.0
+    settings = settings_of(step)
+    method = (settings.get("training") or settings).get("method", "full")  # a repair's is in its training
+    return STATES if method == "full" else ADAPTERS
+
+
+def declared_memory(step: Step, weights: int, *, beside: int = BESIDE_WEIGHTS) -> int:
+    """Bytes of memory that a step declares whose inputs hold so many bytes of weights in fp32, with what it takes beside them."""
+    return int(weights * times_weights(step)) + beside
 
 
 def weight_bytes(step: Step, store: Store) -> int:
-    """How large are the weight files that a step reads? Its inputs are finished."""
-    size = sum(weight_file_bytes(Path(source.path)) for source in step.inputs.values() if isinstance(source, Source))
-    stored = (store.file_sizes(parent.key) for parent in step.parents())
-    return size + sum(bytes_ for sizes in stored for name, bytes_ in sizes.items() if is_top_weights(name))
+    """How many bytes are the weights that a step reads, in fp32? Its inputs are finished."""
+    folders = [Path(source.path) for source in step.inputs.values() if isinstance(source, Source)]
+    size = sum(weight_file_bytes(folder) * widening(read_json(folder / CONFIG)) for folder in folders)
+    for parent in step.parents():
+        files = store.file_sizes(parent.key)
+        weights = sum(bytes_ for name, bytes_ in files.items() if is_top_weights(name))
+        size += weights * widening(store.read_json(parent, CONFIG) if weights and CONFIG in files else {})
+    return size
+
+
+def widening(config: Any) -> int:
+    """How many times larger are a model's weights in fp32 than in its files, by its configuration?"""
+    named = config.get("dtype") or config.get("torch_dtype") if isinstance(config, dict) else None
+    return 2 if named in SIXTEEN_BITS else 1
+
+
+def read_json(file: Path) -> Any:
+    """A model's configuration; nothing where there is none that can be read, which is for its reader to say."""
+    try:
+        return orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
 
 
 def is_top_weights(name: str) -> bool:

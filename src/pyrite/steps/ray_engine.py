@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pyrite.errors import PyriteError, UserError
 from pyrite.steps.attempt import run_one, set_threads, sparse_reports
-from pyrite.steps.demand import declared_memory, needs_gpu, trains, weight_bytes
+from pyrite.steps.demand import declared_memory, needs_gpu, weight_bytes
 from pyrite.steps.engine import Report
 from pyrite.steps.machines import Shared, Witness, by_url, enter, files_of
 from pyrite.steps.step import Step
@@ -89,7 +89,7 @@ class RayEngine:
 
     def demand(self, step: Step) -> dict[str, float]:
         """What a step declares; of CPUs and memory (bytes) never more than the largest machine has."""
-        memory = declared_memory(weight_bytes(step, self.store), training=trains(step), beside=step.memory)
+        memory = declared_memory(step, weight_bytes(step, self.store), beside=step.memory)
         return {
             "CPU": max(1, min(max(self.threads, step.cpus), int(self.most("CPU")))),
             "GPU": 1 if needs_gpu(step) else 0,

@@ -65,7 +65,8 @@ class Plan:
     `items` and `tasks` are those of probes whose answers are labels, `probe_tasks` of all others; `rows` are the labelled
     row files whose overlaps are reported (name → step, file), `pools` those of chats (DATA.POOL → step, file); `answered`
     are steps in which the model before answers replay prompts, which count their rows, too; `flops` is what trainings and
-    repairs should take, by key; `model_bytes` is how large the weights of models as given are, by identity; `absent` names what a plan mentions and this machine does not have.
+    repairs should take, by key; `model_bytes` is how large the weights of models as given are in fp32, by identity, and `widening` how many times larger that
+    of the model as given is than its files; `absent` names what a plan mentions and this machine does not have.
     """
 
     spec: StudySpec
@@ -81,6 +82,7 @@ class Plan:
     answered: dict[str, Step] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
     model_bytes: dict[str, int] = field(default_factory=dict)
+    widening: float = 1.0
     absent: list[str] = field(default_factory=list)
 
     @property

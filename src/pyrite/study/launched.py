@@ -4,14 +4,9 @@ from collections.abc import Sequence
 
 from pyrite.errors import UserError
 from pyrite.steps import Step
+from pyrite.steps.demand import processes_of
 from pyrite.steps.launch import SIZE, current
 from pyrite.study.config import StudyConfig
-
-
-def processes_of(step: Step) -> int:
-    """In how many processes does a step train?"""
-    settings = step.config.get("settings")
-    return int(settings.get("processes", 1)) if isinstance(settings, dict) else 1
 
 
 def check_launch(steps: Sequence[Step], config: StudyConfig) -> None:

@@ -9,9 +9,10 @@ from pyrite.errors import UserError
 from pyrite.models import load, packaged
 from pyrite.models.hardware import FLOPS, Compute
 from pyrite.models.quantised import refuse_quantised
-from pyrite.models.size import ModelSize, size_by_count, size_in
+from pyrite.models.size import FP32_BYTES, ModelSize, size_by_count, size_in
 from pyrite.repair.settings import RepairTraining
 from pyrite.steps import START, Cost, Source, Step
+from pyrite.steps.demand import processes_of
 from pyrite.study.cells import Plan
 from pyrite.study.spec import data_path
 from pyrite.train.settings import TrainSettings
@@ -40,7 +41,12 @@ class StepGraph:
         self.base = self.model(self.spec.given.model)
 
     def keep(self, step: Step, *, flops: float | None = None) -> Step:
-        """The step, or the one with its key that is there already; `flops` is what it should take, for the plan."""
+        """The step, or the one with its key that is there already; `flops` is what it should take, for the plan. A training that
+        several processes share is planned to take as many times less."""
+        processes = processes_of(step)
+        if processes > 1:
+            seconds = START + max(0.0, step.cost.seconds - START) / processes
+            step = replace(step, cost=replace(step.cost, seconds=seconds))
         if flops is not None:
             self.plan.flops[step.key] = flops
         return self.steps.setdefault(step.key, step)
@@ -80,7 +86,9 @@ class StepGraph:
                 refuse_quantised(resolved.folder)
             return Source(str(resolved.folder), resolved.identity)
         identity = load.identity_without_files(name)
-        self.plan.model_bytes[identity] = self.size_of(name).bytes
+        size = self.size_of(name)
+        self.plan.model_bytes[identity] = int(FP32_BYTES * size.weights)
+        self.plan.widening = max(1.0, FP32_BYTES * self.size.weights / max(1, self.size.bytes))
         is_local = Path(name).expanduser().is_dir() or (
             name.startswith(packaged.PREFIX) and packaged.is_fetched(name.removeprefix(packaged.PREFIX))
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pyrite.steps import Step, Store, closure
-from pyrite.steps.demand import declared_memory, trains
+from pyrite.steps import Source, Step, Store, closure
+from pyrite.steps.demand import ADAPTERS, STATES, declared_memory, processes_of, times_weights, trains
 from pyrite.steps.layout import Schedule, critical_path, list_schedule
 from pyrite.steps.store import folder_bytes
 from pyrite.study.cells import Plan
@@ -15,6 +15,11 @@ from pyrite.study.plan_speed import PlanSpeed
 
 ALIKE = 1.01
 """Runs whose lengths differ by less than this factor are as long."""
+RULES = {
+    1.0: "the weights that it reads, in fp32",
+    STATES: "four times the weights that it reads, in fp32",
+    ADAPTERS: "one and a half times the weights that it reads, in fp32",
+}
 MOST_WORKERS = 1024
 """Up to which number of workers a plan is laid out where nobody says otherwise."""
 
@@ -32,11 +37,17 @@ class PriceOptions:
 
 class PlanPrice:
     """A plan's steps that are not in the store (`todo`), as a cluster would run them: first rows and items, which are then
-    checked, then all others."""
+    checked, then all others.
+
+    Where trainings are shared by several processes, torchrun starts so many workers, and steps run one after the other: the
+    first worker runs those that are not shared.
+    """
 
     def __init__(self, plan: Plan, todo: Sequence[Step], store: Store, speed: PlanSpeed, options: PriceOptions) -> None:
         self.plan, self.todo, self.store, self.speed, self.options = plan, todo, store, speed, options
         self.seconds = {step.key: speed.seconds(step) for step in todo}
+        self.held = {step.key: self.seconds[step.key] * processes_of(step) for step in todo}
+        self.together = max(map(processes_of, todo), default=1)
         first = {step.key for step in closure(plan.rows_first)}
         self.phases = [[step for step in todo if (step.key in first) is early] for early in (True, False)]
 
@@ -59,8 +70,8 @@ class PlanPrice:
 
     def hours(self) -> dict[str, Any]:
         """Hours of work: of steps in which a model computes (on a CPU, of its cores), and of all others."""
-        computing = sum(self.seconds[step.key] for step in self.todo if "compute" in step.config) / 3600
-        other = sum(self.seconds.values()) / 3600 - computing
+        computing = sum(self.held[step.key] for step in self.todo if "compute" in step.config) / 3600
+        other = sum(self.held.values()) / 3600 - computing
         threads = self.plan.spec.threads if self.speed.worker == "CPU" else 1
         name = {"GPU": "gpu", "CPU": "cpu_core", "worker": "worker"}[self.speed.worker]
         hours = {name: round(computing * threads, 4), "other": round(other, 4)}
@@ -98,6 +109,7 @@ class PlanPrice:
 
     def laid_out(self, workers: int | None) -> Schedule:
         """When each step runs on so many workers (None: on as many as are of use)."""
+        workers = workers if self.together == 1 else 1
         spans: dict[str, tuple[float, float]] = {}
         after = 0.0
         for phase in self.phases:
@@ -109,6 +121,8 @@ class PlanPrice:
     @cached_property
     def useful_workers(self) -> int:
         """The smallest number of workers beyond which nothing gets faster (by more than one in a hundred)."""
+        if self.together > 1:
+            return self.together
         widest = self.laid_out(None)
         few, enough = 1, max(1, widest.width)
         while few < enough:
@@ -122,7 +136,9 @@ class PlanPrice:
     @property
     def counts(self) -> list[int]:
         """The numbers of workers to lay the plan out on: those that were given, else each twice the one before until nothing
-        gets faster."""
+        gets faster; those of the launch where trainings are shared."""
+        if self.together > 1:
+            return [self.together]
         if self.options.workers:
             return sorted(set(self.options.workers))
         most, counts = min(self.useful_workers, MOST_WORKERS), [1]
@@ -141,7 +157,7 @@ class PlanPrice:
             row = {
                 "workers": workers,
                 "seconds": round(schedule.seconds, 1),
-                "busy": round(sum(self.seconds.values()) / held, 3) if held else 1.0,
+                "busy": round(sum(self.held.values()) / held, 3) if held else 1.0,
                 "worker_hours": round(held / 3600, 4),
                 "peak_bytes": peak_bytes(self.todo, schedule, self.plan.spec.keep),
             }
@@ -153,7 +169,7 @@ class PlanPrice:
 
     def breaks(self) -> list[dict[str, Any]]:
         """What would not work, or not help: each with its kind, and in words."""
-        return [*self.too_large(), *self.too_full(), *self.too_many()]
+        return [*self.too_large(), *self.too_full(), *self.too_many(), *self.other_launch()]
 
     @property
     def memory(self) -> int | None:
@@ -176,7 +192,7 @@ class PlanPrice:
         if not large or memory is None:
             return []
         worst = max(large, key=lambda step: demands[step.key])
-        rule = "four times the weights that it reads" if trains(worst) else "the weights that it reads"
+        rule = RULES[times_weights(worst)] + f", shared by {processes_of(worst)}" * (processes_of(worst) > 1)
         worker = "GPU" if self.speed.worker == "GPU" else "machine"
         says = (
             f"{count_of(len(large), 'step')} declare{'s' * (len(large) == 1)} more memory than a {worker} of {bytes_in_words(memory)} has; the most: "
@@ -185,12 +201,14 @@ class PlanPrice:
         return [{"kind": "memory", "says": says, "steps": len(large), "bytes": demands[worst.key], "limit": memory}]
 
     def demand(self, step: Step) -> int:
-        """Bytes of memory that a step declares to a cluster."""
-        weights = sum(
-            source.cost.weights if isinstance(source, Step) else self.plan.model_bytes.get(source.identity, 0)
-            for source in step.inputs.values()
-        )
-        return declared_memory(weights, training=trains(step))
+        """Bytes of memory that a step declares, of each of its processes."""
+        weights = 0.0
+        for source in step.inputs.values():
+            if isinstance(source, Source):
+                weights += self.plan.model_bytes.get(source.identity, 0)
+            else:
+                weights += source.cost.weights * (1 if is_adapter(source) else self.plan.widening)
+        return declared_memory(step, int(weights / processes_of(step)))
 
     def too_full(self) -> list[dict[str, Any]]:
         """Does the store grow beyond its limit, or the disk?"""
@@ -211,10 +229,17 @@ class PlanPrice:
 
     def too_many(self) -> list[dict[str, Any]]:
         """Are more workers wished for than are of use?"""
-        if max(self.counts) <= self.useful_workers or not self.options.workers:
+        if max(self.counts) <= self.useful_workers or not self.options.workers or self.together > 1:
             return []
         says = f"beyond {count_of(self.useful_workers, 'worker')} nothing gets faster"
         return [{"kind": "workers", "says": says, "workers": self.useful_workers}]
+
+    def other_launch(self) -> list[dict[str, Any]]:
+        """Is another number of workers wished for than trainings are shared by?"""
+        if self.together == 1 or set(self.options.workers) <= {self.together}:
+            return []
+        says = f"trainings with processes: {self.together} run on {self.together} workers, which torchrun starts, and no others"
+        return [{"kind": "processes", "says": says, "workers": self.together}]
 
 
 def count_of(number: int, noun: str) -> str:

@@ -269,6 +269,7 @@ def fit(
     trainer.lower = lower
     trainer.order = Order(lengths, settings.batch_size, seed=seed, group=settings.group_by_length)
     without_printers(trainer)
+    peers.draw_apart(seed)
     with peers.first_goes_first():
         resume = last_checkpoint(context.checkpoint)
     with nullcontext() if lower is None else lower.active():

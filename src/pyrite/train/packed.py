@@ -326,6 +326,7 @@ def fit_packed(
     for callback in callbacks:
         callback.trainer = trainer
     without_printers(trainer)
+    peers.draw_apart(seed)
     with peers.first_goes_first():
         resume = last_checkpoint(context.checkpoint)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)

@@ -31,6 +31,15 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
+def draw_apart(seed: int) -> None:
+    """From here on this process draws (dropout) other numbers than those that train with it: they read different rows. Alone, it
+    draws on."""
+    if world_size() > 1:
+        from transformers import set_seed
+
+        set_seed(seed + rank())
+
+
 @contextlib.contextmanager
 def first_goes_first() -> Iterator[None]:
     """Context manager: the first process runs the block before the others, which find its results."""
