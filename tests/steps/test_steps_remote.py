@@ -148,6 +148,20 @@ def test_a_file_that_is_another_is_refused(place: Path, monkeypatch: pytest.Monk
     assert (other.path(step.key) / "number.txt").read_text() == "100"
 
 
+@pytest.mark.parametrize("name", ["../../../escaped.txt", "/tmp/escaped.txt", "parts/../../escaped.txt"])
+def test_a_marker_that_names_files_elsewhere_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store, step = remote(), graph(1)
+    go(store, step)
+    (at,) = (at for at in objects() if step.key in at and at.endswith("step.json"))
+    marker = json.loads(fsspec.filesystem("memory").cat_file(at))
+    marker["files"][name] = marker["files"].pop("number.txt")
+    fsspec.filesystem("memory").pipe_file(at, json.dumps(marker).encode())
+    with pytest.raises(UserError, match="names a file outside its step"):
+        on_another_machine(monkeypatch, place).path(step.key)
+
+
 def test_a_reader_meets_a_step_that_loses_its_weights(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights go between the marker that named them and their download."""
     store, step = remote(), graph(1)

@@ -164,6 +164,10 @@ class RemoteStore(Store):
     def _download(self, key: str, marker: Marker, *, weights: bool) -> None:
         """Bring what the cache lacks of an attempt: beside what it has of the same one, else in one rename."""
         final = self.folder(key)
+        outside = next((name for name in marker["files"] if not stays_within(name)), None)
+        if outside is not None:
+            fix = f"look who writes to this store; pyrite store rm {key[:12]} --store {self.url} takes the step away"
+            raise UserError("A marker of the store names a file outside its step.", f"{self.url}: {outside!r}", fix)
         names = [name for name in marker["files"] if weights or name not in marker["droppable"]]
         same = attempt_in(final) == marker["attempt"]
         lacking = [name for name in names if not (same and (final / name).is_file())]
@@ -342,6 +346,16 @@ def size_and_hash(file: Path) -> dict[str, Any]:
     """A file's size and hash, as a marker names them."""
     with file.open("rb") as content:
         return {"bytes": file.stat().st_size, "sha256": file_digest(content, "sha256").hexdigest()}
+
+
+def stays_within(name: str) -> bool:
+    """Does a name that came from elsewhere lie in the folder that it is joined to?
+
+    >>> [stays_within(name) for name in ("a/b.json", "/etc/passwd", "a/../../b", "..")]
+    [True, False, False, False]
+    """
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def fits_pattern(name: str, pattern: str) -> bool:
