@@ -88,6 +88,16 @@ def test_a_url_is_downloaded_once_and_again_when_it_changes(memory: Any, monkeyp
     assert len(fetched) == 3
 
 
+def test_names_that_lead_elsewhere_are_refused(memory: Any) -> None:
+    """The keys of objects may be any text; nothing is written outside the folder of copies."""
+    memory.store["/bucket/data/a.jsonl"] = memory.open("/bucket/data/a.jsonl", "wb")
+    memory.pipe_file("/bucket/data/a.jsonl", "".join(ROWS).encode())
+    memory.store["/bucket/data/../../../../escaped.jsonl"] = memory.store["/bucket/data/a.jsonl"]
+    with pytest.raises(UserError, match="leads outside its folder"):
+        local_copy("memory://bucket/data")
+    assert not list(inputs_folder().parent.rglob("escaped*"))
+
+
 def test_errors_and_records_name_the_url(memory: Any) -> None:
     memory.pipe_file("/bucket/bad.jsonl", (ROWS[0] + '{"tex": 1}\n').encode())
     with pytest.raises(UserError) as caught:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
-from pyrite.io.urls import WEB, filesystem_of, local_path, name_in_place, patiently, url_of
+from pyrite.io.urls import WEB, filesystem_of, local_path, name_in_place, patiently, stays_within, url_of
 
 CONTENT_FIELDS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum")
 TIME_FIELDS = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
@@ -116,7 +116,13 @@ def files_at(url: str) -> dict[str, Mapping[str, Any]]:
         listing = filesystem.find(path, detail=True)
     prefix = filesystem._strip_protocol(base).rstrip("/") + "/"
     files = {name.removeprefix(prefix): info for name, info in listing.items() if info["type"] == "file"}
-    return {name: files[name] for name in sorted(files) if name and not name.endswith("/")}
+    named = [name for name in sorted(files) if name and not name.endswith("/")]
+    outside = next((name for name in named if not stays_within(name)), None)
+    if outside is not None:  # objects may be called anything, and are copied below a folder of this machine
+        raise UserError(
+            "A name at this URL leads outside its folder.", f"{url}: {outside!r}", "name the files one by one"
+        )
+    return {name: files[name] for name in named}
 
 
 def is_web(url: str) -> bool:

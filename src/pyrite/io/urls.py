@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from pyrite.errors import PyriteError, UserError
@@ -165,3 +165,13 @@ def refused_url(error: BaseException, url: str) -> UserError | None:
         detail = f"{url}: {error}"[:400]
         return UserError("The object store refuses access.", detail, "check the keys, their rights and the endpoint")
     return None
+
+
+def stays_within(name: str) -> bool:
+    """Does a name that came from elsewhere lie in the folder that it is joined to?
+
+    >>> [stays_within(name) for name in ("a/b.json", "/etc/passwd", "a/../../b", "..")]
+    [True, False, False, False]
+    """
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name

@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from pyrite.errors import UserError
 from pyrite.io.copies import cache_folder
+from pyrite.io.urls import stays_within
 from pyrite.steps import store
 from pyrite.steps.lease import Lease, LeaseLost, is_held, taken
 from pyrite.steps.objects import Objects
@@ -346,16 +347,6 @@ def size_and_hash(file: Path) -> dict[str, Any]:
     """A file's size and hash, as a marker names them."""
     with file.open("rb") as content:
         return {"bytes": file.stat().st_size, "sha256": file_digest(content, "sha256").hexdigest()}
-
-
-def stays_within(name: str) -> bool:
-    """Does a name that came from elsewhere lie in the folder that it is joined to?
-
-    >>> [stays_within(name) for name in ("a/b.json", "/etc/passwd", "a/../../b", "..")]
-    [True, False, False, False]
-    """
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def fits_pattern(name: str, pattern: str) -> bool:
