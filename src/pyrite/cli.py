@@ -246,7 +246,7 @@ def synth(recipe: Path, /, *, options: Annotated[SynthOptions, Options], json: J
     dropped = ", ".join(f"{count} {reason}" for reason, count in result.counts["dropped"].items()) or "none"
     print(f"rows to learn from: {result.counts['read_as']}")
     print(f"{result.counts['read']} texts sampled, {result.counts['kept']} kept, dropped: {dropped}")
-    print(f"{result.rows} rows written to {result.out}")
+    print(f"{result.rows} rows written to {result.as_json()['out']}")
 
 
 @app.command
@@ -302,7 +302,8 @@ def report(*runs: str, options: Annotated[ReportOptions, Options] = ReportOption
         return
     for verdict in result.verdicts:
         print(f"{verdict.label}: {verdict.sentence}")
-    print("\n".join(str(path) for path in (result.out, *result.written)))
+    record = result.as_json()
+    print("\n".join((record["out"], *record["written"])))
 
 
 @app.command
@@ -349,7 +350,7 @@ def init(
         return
     for file in result.files:
         print(file.in_words())
-    print(f"written: {result.out}\nread it, then run: {result.next}")
+    print(f"written: {result.as_json()['out']}\nread it, then run: {result.next}")
 
 
 @app.command

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from pyrite.errors import UserError
 from pyrite.io import local_place
+from pyrite.io.copies import urls_named
 from pyrite.io.uploads import Upload
-from pyrite.io.urls import local_path, url_of
+from pyrite.io.urls import local_path, shown_url, url_of
 from pyrite.redact import redact_existing_path
 from pyrite.runs import FILES, VERBS
 
@@ -22,10 +23,15 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
 def takes_urls(
-    *, ins: Collection[str] = (), outs: Collection[str] = (), below: Callable[[Any], str] | None = None
+    *,
+    ins: Collection[str] = (),
+    outs: Collection[str] = (),
+    runs: Collection[str] = (),
+    below: Callable[[Any], str] | None = None,
 ) -> Callable[[Verb], Verb]:
     """Makes a verb whose configuration may have URLs: of `ins`, it reads copies; what it writes to `outs` is written on this
-    machine, and uploaded where it ends well. A verb that writes a folder of its own below its place says which (`below`)."""
+    machine, and uploaded where it ends well. Those of them that are a run's own folder are its `runs`. A verb that writes a folder
+    of its own below its place says which (`below`)."""
 
     def decorate(verb: Verb) -> Verb:
         @functools.wraps(verb)
@@ -38,14 +44,17 @@ def takes_urls(
                 if url is not None and (path := local_path(url)) is not None:
                     config = changed(config, {name: path})
                 elif url is not None:
-                    uploads[name] = Upload(f"{url}/{below(config)}" if below else url)
+                    uploads[name] = Upload(
+                        f"{url}/{below(config)}" if below else url, runs=FILES if name in runs else ()
+                    )
             local = {name: upload.path.parent if below else upload.path for name, upload in uploads.items()}
-            result = verb(changed(config, local))
+            with urls_named():
+                result = verb(changed(config, local))
             for upload in uploads.values():
                 count = upload.send(FILES)
                 if count and not getattr(config, "quiet", False):
                     files = "1 file" if count == 1 else f"{count} files"
-                    print(f"pyrite: {files} uploaded to {upload.url}", file=sys.stderr)
+                    print(f"pyrite: {files} uploaded to {shown_url(upload.url)}", file=sys.stderr)
             return result
 
         return run  # type: ignore[return-value]

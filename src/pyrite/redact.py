@@ -12,6 +12,8 @@ from typing import Any
 OURS = ("packaged:", "study:", "loop:")
 _ADDRESS = re.compile(r"(?!file:)[A-Za-z][\w+.-]*://")
 _KEYS = re.compile(r"\?\S*?\b[\w-]*(sig|token|key|cred|secret|pass)[\w-]*=[^#\s]*", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/@?#\s]*@")
+_ASKED = re.compile(r"\?[^#\s]*")
 _ROOTED = re.compile(r"file:|~?/|~\w+/|\.{1,2}/|.*/\.\./|[A-Za-z]:[\\/]|\\\\", re.DOTALL)
 _WINDOWS = re.compile(r"[A-Za-z]:\\|\\\\")
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -20,6 +22,12 @@ _OF_FILES = (
     *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".yaml", ".yml", ".gz", ".zst", ".html"),
     *(".gguf", ".safetensors"),
 )
+
+
+def hide_keys(url: str) -> str:
+    """An address without a user's name and password, and on the web without what is asked of a page."""
+    url = _USER.sub("", url)
+    return _ASKED.sub("?…", url) if url.startswith(("http://", "https://")) else url
 
 
 def redact_path(value: object) -> str:
@@ -37,18 +45,18 @@ def redact_path(value: object) -> str:
     ('packaged:minilm-l6', 'study:human')
     >>> redact_path("Answer yes/no, or a / b / c."), redact_path("http://host/v1?a=/b"), redact_path(0.5)
     ('Answer yes/no, or a / b / c.', 'http://host/v1?a=/b', '0.5')
-    >>> redact_path("https://host/a.jsonl?X-Amz-Date=1&X-Amz-Signature=ab12#chosen")
-    'https://host/a.jsonl?…#chosen'
+    >>> redact_path("https://host/a.jsonl?X-Amz-Date=1&X-Amz-Signature=ab12#chosen"), redact_path("https://me:pw@host/a")
+    ('https://host/a.jsonl?…#chosen', 'https://host/a')
     """
     called, name = parted(str(value))
-    name = _KEYS.sub("?…", name) if _ADDRESS.match(name) else name
+    name = _KEYS.sub("?…", _USER.sub("", name)) if _ADDRESS.match(name) else name
     return called + (last(name) if is_path(name) else name)
 
 
 def redact_existing_path(text: str) -> str:
     """The same on the machine that has the files: what exists here is a path, even where it looks like a name on the hub."""
     called, name = parted(text)
-    name = _KEYS.sub("?…", name) if _ADDRESS.match(name) else name
+    name = _KEYS.sub("?…", _USER.sub("", name)) if _ADDRESS.match(name) else name
     exists = not name.startswith(OURS) and os.path.exists(os.path.expanduser(name))
     return called + (last(name) if exists or is_path(name) else name)
 

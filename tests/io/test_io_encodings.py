@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyrite.errors import UserError
-from pyrite.io import ReadOptions, read_all
+from pyrite.io import ReadOptions, open_records, read_all
 
 NAMES = "instruction,output\n"
 TEXTS = {
@@ -78,3 +78,13 @@ def test_a_wrong_encoding_that_was_named_is_said_with_the_byte(tmp_path: Path) -
     assert "byte 0xe9" in said
     said = message(path, encoding="utf-16")
     assert "a.csv, `--encoding utf-16`: it begins with one byte for each character" in said
+
+
+def test_long_lines_before_a_bad_byte(tmp_path: Path) -> None:
+    """One look at each line is enough: a search that begins at every letter of a line took minutes for a megabyte."""
+    path = tmp_path / "a.jsonl"
+    line = b'{"text": "' + b"a" * 200_000 + b'"}\n'
+    path.write_bytes(20 * line + b'{"text": "caf\xe9"}\n')
+    with pytest.raises(UserError) as caught:
+        list(open_records(path, ReadOptions()))
+    assert f"a.jsonl:21: byte 0xe9 at offset {20 * len(line) + 13}" in caught.value.found

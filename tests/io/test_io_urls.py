@@ -9,13 +9,15 @@ from typing import Any
 import fsspec
 import pytest
 
+from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, check_there, describe_reader, expand, file_hash, open_records, read_all, with_split
-from pyrite.io.copies import inputs_folder, local_copy, named_by_url
+from pyrite.io.copies import inputs_folder, local_copy, named_by_url, note_url, page_at, state_of
 from pyrite.io.sources import parse_source
 from pyrite.io.uploads import Upload
-from pyrite.io.urls import filesystem_of, patiently
+from pyrite.io.urls import filesystem_of, is_passing, patiently, shown_url
 from pyrite.records import Text
+from pyrite.redact import redact_path
 
 ROWS = [f'{{"text": "row {at}", "id": "{at}"}}\n' for at in range(4)]
 
@@ -184,7 +186,8 @@ def test_a_run_begun_again_sees_what_stands_there_and_what_is_gone_goes(memory: 
     (upload.path / "new.csv").write_text("new")
     assert Upload("memory://bucket/one").path.joinpath("new.csv").exists(), "a run that was cut off goes on"
     assert upload.send(["run.json"]) == 2
-    assert sorted(memory.find("/bucket/one")) == ["/bucket/one/new.csv", "/bucket/one/run.json"]
+    there = ["/bucket/one/model.safetensors", "/bucket/one/new.csv", "/bucket/one/run.json"]
+    assert sorted(memory.find("/bucket/one")) == there, "what was left there stays there"
     memory.pipe_file("/bucket/one/run.json", json.dumps({"by": "another"}).encode())
     assert json.loads((Upload("memory://bucket/one").path / "run.json").read_text()) == {"by": "another"}
 
@@ -196,3 +199,91 @@ def test_one_file_is_uploaded_as_one(memory: Any) -> None:
     upload.path.write_text("page")
     assert upload.send([]) == 1
     assert memory.cat("/bucket/page.html") == b"page"
+
+
+def test_what_was_never_brought_here_is_never_deleted(memory: Any) -> None:
+    """Checkpoints and hidden files of others; a model's weights go where another model's come in their place."""
+    others = ["run.json", "w.pt", "q.gguf", ".keep", ".git/config", "step/opt.bin", "mine.safetensors"]
+    for name in [*others, "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]:
+        memory.pipe_file(f"/bucket/one/{name}", b"{}")
+    upload = Upload("memory://bucket/one", runs=("run.json",))
+    (upload.path / "model.safetensors").write_bytes(b"weights")
+    upload.send(["run.json"])
+    assert sorted(memory.find("/bucket/one")) == sorted(
+        f"/bucket/one/{name}" for name in [*others, "model.safetensors"]
+    )
+
+
+def test_a_folder_of_other_files_is_no_run_folder(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything of it is brought here, weights alone, too."""
+    fetched = downloads(memory, monkeypatch)
+    memory.pipe_file("/bucket/data/model.safetensors", b"weights")
+    with pytest.raises(UserError, match="The run folder is in use") as caught:
+        Upload("memory://bucket/data", runs=("run.json",))
+    assert caught.value.found == "memory://bucket/data holds model.safetensors"
+    assert not fetched
+
+
+def test_rows_are_not_written_over_what_is_read(memory: Any) -> None:
+    content = "".join(json.dumps({"prompt": f"q {at}", "answer": "the same"}) + "\n" for at in range(30)).encode()
+    memory.pipe_file("/bucket/data/rows.jsonl", content)
+    for out in ("memory://bucket/data/rows.jsonl", "memory:///bucket/data//rows.jsonl"):
+        line = ["audit", "memory://bucket/data/rows.jsonl", "--only", "duplicates", "--flagged", out, "--quiet"]
+        assert run([*line, "--store", str(inputs_folder().parent / "store")]) == 2
+        assert memory.cat_file("/bucket/data/rows.jsonl") == content
+
+
+def test_keys_in_an_address_are_shown_nowhere(memory: Any) -> None:
+    url = "https://bob:secret@host/a.jsonl?token=t1#answer"
+    assert shown_url(url) == "https://host/a.jsonl?…#answer"
+    assert redact_path(url) == "https://host/a.jsonl?…#answer"
+    note = inputs_folder() / f"{'0' * 32}.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note_url(note, "https://bob:secret@host/a.jsonl?token=t1", "a.jsonl")
+    assert note.stat().st_mode & 0o077 == 0
+    copy = f"{inputs_folder()}/{'0' * 32}/a.jsonl"
+    assert named_by_url(f"in {copy}: no") == "in https://host/a.jsonl?…: no"
+    assert named_by_url(copy, whole=True) == "https://bob:secret@host/a.jsonl?token=t1"
+
+
+def test_a_server_that_says_nothing_of_changes_is_read_anew() -> None:
+    assert state_of({"size": 3}) != state_of({"size": 3})
+    assert state_of({"size": 3, "ETag": "x"}) == state_of({"size": 3, "ETag": "x"})
+    assert state_of({"size": 3, "modify": "2026"}) != state_of({"size": 3, "modify": "2027"})
+
+
+class Page:
+    """A file system of the web whose server answers with a status."""
+
+    def __init__(self, status: int | None) -> None:
+        self.status = status
+
+    def info(self, path: str) -> dict[str, Any]:
+        cause: Exception = ConnectionResetError("gone") if self.status is None else OSError(f"status {self.status}")
+        if self.status is not None:
+            cause.status = self.status  # type: ignore[attr-defined]
+        raise FileNotFoundError(path) from cause
+
+
+def test_a_page_that_is_not_there_and_a_server_that_fails() -> None:
+    """fsspec takes both for a file that is not there."""
+    assert page_at(Page(404), "x") == {}
+    with pytest.raises(PermissionError):
+        page_at(Page(403), "x")
+    for status in (500, 503, 429, None):
+        with pytest.raises(OSError) as caught:
+            page_at(Page(status), "x")
+        assert is_passing(caught.value), status
+
+
+@pytest.mark.parametrize("url", ["zip://a.jsonl", "reference://x", "ftp://nohost.invalid/x", "dir://a/b"])
+def test_what_a_protocol_cannot_open_is_said(url: str) -> None:
+    with pytest.raises(UserError):
+        local_copy(url)
+
+
+def test_a_variable_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("5min", "-1", "nan"):
+        monkeypatch.setenv("PYRITE_STORE_PATIENCE", text)
+        with pytest.raises(UserError, match=r"\$PYRITE_STORE_PATIENCE is no number of seconds"):
+            patiently(lambda: 1, "s3://x/y")

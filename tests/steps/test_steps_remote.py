@@ -11,6 +11,7 @@ from tests.steps.remote_job import graph
 
 from pyrite.cli import run
 from pyrite.errors import UserError
+from pyrite.io.copies import local_copy, named_by_url
 from pyrite.steps import Progress, RunOptions, Step, Store, missing_steps, open_store, run_steps
 from pyrite.steps.lease import Lease, LeaseLost
 from pyrite.steps.objects import S3Writer
@@ -259,6 +260,30 @@ def test_gc_deletes_what_no_marker_names_and_nobody_works_on(place: Path) -> Non
     assert left == ["/bucket/store/files/aa/aa11/attempt/number.txt"]
     assert [name for name in objects() if "/locks/" in name] == [f"/bucket/store/{lease_name('aa11')}"]
     assert store.fetch(step)
+
+
+def test_gc_spares_what_is_published_meanwhile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, (first, second) = remote(), (graph(1), graph(2))
+    go(store, first)
+    real = RemoteStore.finished_keys
+
+    def slow(self: RemoteStore) -> set[str]:
+        keys = real(self)
+        if not store.has(second):
+            go(store, second)
+        return keys
+
+    monkeypatch.setattr(RemoteStore, "finished_keys", slow)
+    remote().collect(older_than_days=None)
+    assert (store.path(second.key) / "number.txt").read_text() == "101"
+
+
+def test_a_file_beside_the_steps_is_there_for_other_machines(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = remote().beside("endpoints/x.json", b"{}")
+    assert named_by_url(str(file), whole=True) == f"{URL}/endpoints/x.json"
+    other = on_another_machine(monkeypatch, place)
+    assert local_copy(f"{URL}/endpoints/x.json").read_bytes() == b"{}"
+    assert other.beside("endpoints/x.json", b"{}").read_bytes() == b"{}"
 
 
 def test_the_store_commands_take_a_url(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

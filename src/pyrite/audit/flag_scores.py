@@ -23,6 +23,7 @@ from pyrite.audit.spans import all_spans, span_of
 from pyrite.audit.stream import Batches, read_options
 from pyrite.errors import OutOfTime
 from pyrite.io import Part, Reader, ReadOptions, SourceRow, Span, atomic_write, copy_rows, open_records, write_jsonl
+from pyrite.io.urls import name_in_place
 from pyrite.outputs import storable
 from pyrite.records import Record
 from pyrite.steps import Context, Step, StepType, Store
@@ -251,7 +252,7 @@ def flag_rows(
         steps.append([])
         for step in spans:
             rows = store.read_json(step, "counts.json")["rows"]
-            label = f"{config.data[shard]}: flag scores{step.label.rpartition(': read')[2]}"
+            label = f"{name_in_place(config.data[shard])}: flag scores{step.label.rpartition(': read')[2]}"
             steps[-1].append(scoring_step(step, planned, rules, (offset, rows), label))
             offset += rows
     finish([step for of_file in steps for step in of_file])

@@ -34,6 +34,7 @@ from pyrite.conditions import exit_code
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, check_target, is_hub, with_split
+from pyrite.io.copies import is_within, place_of
 from pyrite.io.files import data_suffix
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
@@ -71,7 +72,7 @@ class Audit:
         return dict(self.record)
 
 
-@takes_urls(outs=("out", "flagged", "clean"))
+@takes_urls(outs=("out", "flagged", "clean"), runs=("out",))
 def audit(config: AuditConfig) -> "Audit | ShardDone":
     """Measure the data against its references; nothing that was measured before is measured again. With `shard`, read one part of
     the files; the job that finds all of them read does the rest.
@@ -194,20 +195,20 @@ def data_files(config: AuditConfig) -> tuple[str, ...]:
 def check_outputs(config: AuditConfig) -> None:
     """Refuse, before anything runs, to write flagged or clean rows over each other or over what is read, or the run
     folder over something else."""
-    outs = [path.resolve() for path in (config.flagged, config.clean) if path is not None]
+    outs = [path for path in (config.flagged, config.clean) if path is not None]
     texts = [
         *config.data,
         *reference_files(config.reference),
         *(text.partition("=")[2] or text for text in config.against),
     ]
-    ins = [Path(parse_source(text).place).resolve() for text in texts if not is_hub(text)]
+    ins = [parse_source(text).place for text in texts if not is_hub(text)]
     for path in (config.flagged, config.clean):
         if path is not None:
             check_target(path)
     for at, out in enumerate(outs):
-        if out in outs[:at]:
+        if place_of(out) in map(place_of, outs[:at]):
             raise UserError("Flagged and clean rows need a file each.", str(out), "name another file")
-        if any(out == path or (path.is_dir() and out.is_relative_to(path)) for path in ins):
+        if any(is_within(out, place) for place in ins):
             raise UserError("That would be written over a file that is read.", str(out), "name another file")
     if config.out is not None:
         check_folder(config.out, "audit")

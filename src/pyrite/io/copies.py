@@ -1,6 +1,7 @@
 """Inputs that lie elsewhere: each URL is downloaded once, while its server says that it is the same, and named by its URL."""
 
 import contextlib
+import fnmatch
 import json
 import os
 import re
@@ -13,11 +14,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pyrite.errors import UserError
-from pyrite.io.urls import WEB, filesystem_of, local_path, name_in_place, patiently, stays_within, url_of
+from pyrite.errors import PyriteError, UserError
+from pyrite.io.urls import WEB, filesystem_of, local_path, name_in_place, patiently, shown_url, stays_within, url_of
 
-CONTENT_FIELDS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum")
-TIME_FIELDS = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
+CONTENT_FIELDS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum", "sha")
+TIME_FIELDS = (
+    *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "modify", "modificationTime"),
+    *("last_write_time", "created"),
+)
 """What file systems say of a file by which a new one is copy_record from an old: of its content, else of its time; and its size."""
 TRUSTED = 30.0
 """Seconds for which what a server said of a URL is not asked again."""
@@ -39,6 +43,11 @@ def inputs_folder() -> Path:
     return cache_folder() / "inputs"
 
 
+def outs_folder() -> Path:
+    """Where what is written to URLs is kept."""
+    return cache_folder() / "outs"
+
+
 def local_place(place: str | Path) -> Path:
     """The path on this machine of an input: itself, or the copy of a URL.
 
@@ -58,7 +67,9 @@ def local_copy(url: str) -> Path:
     """
     copy = copy_if_there(url)
     if copy is None:
-        raise UserError("there is nothing at this URL", url, "check the name, and that you may list and read it")
+        raise UserError(
+            "there is nothing at this URL", shown_url(url), "check the name, and that you may list and read it"
+        )
     return copy
 
 
@@ -90,21 +101,36 @@ def copy_if_there(url: str) -> Path | None:
     at, copy = _looked.get((url, str(folder)), (0.0, Path()))
     if at and time.monotonic() - at < TRUSTED and (copy.exists() or _PATTERN.search(copy.name)):
         return copy
-    listed = patiently(lambda: files_at(url), url)
-    if not listed:
+    listing = listed(url)
+    if not listing:
         return None
-    copy = downloaded(url, listed, folder)
+    copy = downloaded(url, listing, folder)
     _looked[url, str(folder)] = (time.monotonic(), copy)
     return copy
+
+
+def listed(url: str) -> dict[str, Mapping[str, Any]]:
+    """The same as `files_at`, asked again while the server does not answer.
+
+    Raises:
+        UserError: it stays away, refuses us, or the file system of that protocol fails otherwise.
+    """
+    try:
+        return patiently(lambda: files_at(url), url)
+    except PyriteError:
+        raise
+    except Exception as error:
+        detail = f"{shown_url(url)}: {type(error).__name__}: {error}"[:400]
+        raise UserError(
+            "That URL cannot be opened.", detail, "check the address, and what its protocol needs"
+        ) from error
 
 
 def files_at(url: str) -> dict[str, Mapping[str, Any]]:
     """The files of a URL by their names below it (of a file: the empty name), with what the file system tells of each."""
     filesystem, path = filesystem_of(url)
     if is_web(url):
-        with contextlib.suppress(FileNotFoundError):
-            return {"": filesystem.info(path)}
-        return {}
+        return page_at(filesystem, path)
     base, pattern = folder_and_pattern(path)
     if pattern:
         listing = filesystem.glob(path, detail=True)
@@ -120,9 +146,30 @@ def files_at(url: str) -> dict[str, Mapping[str, Any]]:
     outside = next((name for name in named if not stays_within(name)), None)
     if outside is not None:  # objects may be called anything, and are copied below a folder of this machine
         raise UserError(
-            "A name at this URL leads outside its folder.", f"{url}: {outside!r}", "name the files one by one"
+            "A name at this URL leads outside its folder.",
+            f"{shown_url(url)}: {outside!r}",
+            "name the files one by one",
         )
     return {name: files[name] for name in named}
+
+
+def page_at(filesystem: Any, path: str) -> dict[str, Mapping[str, Any]]:
+    """A page of the web as a file; nothing where there is none.
+
+    Raises:
+        PermissionError: the server refuses us.
+        Exception: it does not answer, or fails; as its library raises it (fsspec takes all of these for a missing file).
+    """
+    try:
+        return {"": filesystem.info(path)}
+    except FileNotFoundError as error:
+        cause = error.__cause__ or error.__context__
+        status = getattr(cause, "status", None)
+        if status in (401, 403, 407):
+            raise PermissionError(f"status {status}") from error
+        if cause is None or isinstance(cause, FileNotFoundError) or status in (404, 410):
+            return {}
+        raise cause from None
 
 
 def is_web(url: str) -> bool:
@@ -155,7 +202,7 @@ def downloaded(url: str, listed: Mapping[str, Mapping[str, Any]], folder: Path) 
                     link_or_copy(downloaded(f"{address.rstrip('/')}/{below}", {"": info}, folder), target)
                 else:
                     fetch_file(url, str(info["name"]), target, info.get("size"))
-            (folder / f"{digest}.json").write_text(json.dumps({"url": address, "name": name}))
+            note_url(folder / f"{digest}.json", address, name)
             with contextlib.suppress(OSError):  # another process was quicker
                 waiting.rename(folder / digest)
         finally:
@@ -163,11 +210,20 @@ def downloaded(url: str, listed: Mapping[str, Mapping[str, Any]], folder: Path) 
     return folder / digest / name / pattern
 
 
+def note_url(file: Path, url: str, name: str) -> None:
+    """Note which URL a copy is of, or is uploaded to: for this user alone, as a URL may hold a key."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as record:
+        record.write(json.dumps({"url": url, "name": name}))
+
+
 def state_of(info: Mapping[str, Any]) -> list[str]:
-    """What tells this state of a file from another."""
+    """What tells this state of a file from another; where nothing does, each state is another."""
     fields = [field for field in CONTENT_FIELDS if info.get(field)] or [
         field for field in TIME_FIELDS if info.get(field)
     ]
+    if not fields:  # the server says nothing by which a change could be noticed
+        return [f"seen {secrets.token_hex(8)}"]
     values = {field: info[field] for field in (*fields[:1], "size") if info.get(field) is not None}
     return [f"{name} {value.timestamp() if isinstance(value, datetime) else value}" for name, value in values.items()]
 
@@ -189,25 +245,45 @@ def fetch_file(url: str, remote: str, path: Path, size: Any) -> None:
     filesystem, _ = filesystem_of(url)
     patiently(lambda: filesystem.get_file(remote, str(path)), url)
     if isinstance(size, int) and path.stat().st_size != size:
-        detail = f"{url}: {path.stat().st_size} of {size} bytes"
+        detail = f"{shown_url(url)}: {path.stat().st_size} of {size} bytes"
         raise UserError("A download ended early.", detail, "run the same command again")
 
 
-def named_by_url(text: str) -> str:
-    """A text in which copies of this machine are called by the URLs that they are copies of."""
-    folder = str(inputs_folder())
-    if folder not in text:
-        return text
-    for digest in set(re.findall(re.escape(folder) + rf"/([0-9a-f]{{{_DIGITS}}})/", text)):
-        with contextlib.suppress(OSError):
-            copy_record = json.loads((Path(folder) / f"{digest}.json").read_text())
-            text = text.replace(f"{folder}/{digest}/{copy_record['name']}", copy_record["url"])
+def named_by_url(text: str, *, whole: bool = False) -> str:
+    """A text in which copies of this machine are called by the URLs that they are copies of, or are uploaded to: as they may be
+    shown, or `whole`, so that they can be opened."""
+    shown = str if whole else shown_url
+    for folder in map(str, (inputs_folder(), outs_folder())):
+        if folder not in text:
+            continue
+        for digest in set(re.findall(re.escape(folder) + rf"/([0-9a-f]{{{_DIGITS}}})/", text)):
+            with contextlib.suppress(OSError):
+                copy_record = json.loads((Path(folder) / f"{digest}.json").read_text())
+                text = text.replace(f"{folder}/{digest}/{copy_record['name']}", shown(copy_record["url"]))
     return text
+
+
+def place_of(place: str | Path) -> str:
+    """What a path or URL stands for, so that two of them can be compared: of a copy its URL, of a path the whole path."""
+    named = named_by_url(str(place), whole=True)
+    return url_of(named) or str(Path(named).expanduser().resolve())
+
+
+def is_within(place: str | Path, folder: str | Path) -> bool:
+    """Is a place another one, or in it, or one that it names as a pattern?
+
+    >>> is_within("s3://bucket/data/a.jsonl", "s3://bucket/data"), is_within("s3://bucket/data-2", "s3://bucket/data")
+    (True, False)
+    >>> is_within("s3://bucket/data/a.jsonl", "s3://bucket/data/*.jsonl"), is_within("a/b/c", "a/./b"), is_within("a", "a/b")
+    (True, True, False)
+    """
+    inner, outer = place_of(place), place_of(folder).rstrip("/")
+    return inner == outer or inner.startswith(f"{outer}/") or fnmatch.fnmatchcase(inner, outer)
 
 
 @contextlib.contextmanager
 def urls_named() -> Iterator[None]:
-    """Errors that this block raises call inputs by their URLs."""
+    """Errors that this block raises call copies by their URLs."""
     try:
         yield
     except UserError as error:

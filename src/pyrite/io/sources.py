@@ -128,7 +128,9 @@ def with_split(source: str, split: str | None) -> str:
     if split is None:
         return source
     name = parse_source(source)
-    place, _, named = name.place.partition("@") if is_hub(name.place) else (named_by_url(name.place), "", name.split)
+    place, _, named = (
+        name.place.partition("@") if is_hub(name.place) else (named_by_url(name.place, whole=True), "", name.split)
+    )
     if named and named != split:
         raise UserError("two splits are named", f"{source} and --split {split}", "name one")
     config = f":{name.config}" if name.config else ""
@@ -252,7 +254,7 @@ def expand(source: str, flag: str = "") -> list[str]:
     if not is_plain and (is_folder or Path(name.place).exists() or not matches(name.place)):
         return [source]
     files = locate(source, flag=flag).files
-    paths = [named_by_url(str(file.path)) for file in files]
+    paths = [named_by_url(str(file.path), whole=True) for file in files]
     return [f"{path}#{name.column}" if name.column else path for path in paths]
 
 
@@ -294,7 +296,7 @@ def _content_hash(name: SourceName) -> str:
         return _hash_of({file.relative_to(path).as_posix(): file for file in sorted(shown)})
     if not path.exists():
         check_there(name.place)
-        return _hash_of({named_by_url(file.as_posix()): file for file in matches(name.place)})
+        return _hash_of({named_by_url(file.as_posix(), whole=True): file for file in matches(name.place)})
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

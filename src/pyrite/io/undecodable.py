@@ -5,20 +5,21 @@ it decodes the whole file to text without control characters.
 """
 
 import codecs
+import io
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pyrite.errors import UserError
-from pyrite.io.encodings import codec_of, peeked, utf8_content
+from pyrite.io.encodings import codec_of, peeked
 from pyrite.io.files import File, open_uncompressed
 from pyrite.io.raw_row import short_value
 
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 """Bytes of lines that are shown to the library."""
-_OTHER_BYTES = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f\ue000-\uf8ff\ufffe\uffff]")
 _WORD = re.compile(r"[^\W\d_]+")
 _MOST_MIXED = 0.5
@@ -127,11 +128,10 @@ def _lines_of_other_bytes(file: File) -> bytes:
     with open_uncompressed(file) as source:
         while size < _SAMPLE and (chunk := source.read(_CHUNK)):
             chunk += source.readline(_CHUNK)
-            for match in _OTHER_BYTES.finditer(chunk):
-                lines.append(match[0][:_SAMPLE])
-                size += len(lines[-1])
-                if size >= _SAMPLE:
-                    break
+            for line in chunk.splitlines(keepends=True):
+                if size < _SAMPLE and not line.isascii():
+                    lines.append(line[:_SAMPLE])
+                    size += len(lines[-1])
     return b"".join(lines)
 
 
@@ -172,6 +172,7 @@ def _script(letter: str) -> str:
 
 def _line(file: File, number: int) -> str:
     with open_uncompressed(file) as source:
-        lines = utf8_content(source.read(), file.encoding).splitlines()
-    text = lines[number - 1].decode("utf-8", "replace") if number <= len(lines) else ""
+        codec = codec_of(peeked(source), file.encoding) or "utf-8"
+        lines = io.TextIOWrapper(source, encoding=codec, errors="replace")  # line by line: files may be large
+        text = next(itertools.islice(lines, number - 1, None), "").removeprefix("\ufeff")
     return short_value(" ".join(text.split()), _EXCERPT)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from pyrite.errors import PyriteError, UserError
+from pyrite.redact import hide_keys
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """The extra of Pyrite's that brings a protocol."""
@@ -76,6 +77,15 @@ def name_in_place(place: str | Path) -> str:
     return address.partition("?")[0].rpartition("/")[2] + sign + column
 
 
+def shown_url(text: str) -> str:
+    """A URL as it may be shown: without a user's name, a password, and what is asked of a page, which may be a key.
+
+    >>> shown_url("https://me:pw@host/a.jsonl?token=1#chosen"), shown_url("s3://bucket/a?b.jsonl"), shown_url("data/a.jsonl")
+    ('https://host/a.jsonl?…#chosen', 's3://bucket/a?b.jsonl', 'data/a.jsonl')
+    """
+    return hide_keys(text) if _URL.fullmatch(text) else text
+
+
 def on_this_machine(place: str | Path) -> bool:
     """Is this a path of this machine, also as a `file://` URL?"""
     url = url_of(place)
@@ -100,7 +110,9 @@ def filesystem_of(url: str) -> tuple[Any, str]:
 
     protocol, _, rest = url.partition("://")
     if not rest.strip("/"):
-        raise UserError("That URL names nothing.", url, f"name a bucket and a place in it: {protocol}://BUCKET/NAME")
+        raise UserError(
+            "That URL names nothing.", shown_url(url), f"name a bucket and a place in it: {protocol}://BUCKET/NAME"
+        )
     options: dict[str, Any] = {"use_listings_cache": False}
     if protocol in ("s3", "s3a"):  # we ask again ourselves
         options["config_kwargs"] = {"retries": {"max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
@@ -110,10 +122,15 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = EXTRAS.get(protocol)
         fix = f"pip install 'pyrite[{extra}]'" if extra else str(error)
-        raise UserError(f"{protocol}:// needs a package that is not installed.", url, fix) from error
+        raise UserError(f"{protocol}:// needs a package that is not installed.", shown_url(url), fix) from error
+    except (TypeError, AttributeError, KeyError, OSError, RuntimeError) as error:
+        detail = f"{shown_url(url)}: {type(error).__name__}: {error}"[:400]
+        raise UserError(
+            "That URL cannot be opened.", detail, "check the address, and what its protocol needs"
+        ) from error
     except ValueError as error:
         fix = f"name one of these protocols: {', '.join(EXTRAS)}, https, file, or another of fsspec's"
-        raise UserError("Nobody knows how to open that.", f"{url}: {error}", fix) from error
+        raise UserError("Nobody knows how to open that.", f"{shown_url(url)}: {error}", fix) from error
     return filesystem, path
 
 
@@ -124,7 +141,7 @@ def patiently(action: Callable[[], Answer], url: str) -> Answer:
         UserError: the server stays away, refuses us, or has no such bucket.
         FileNotFoundError, OSError: as the file system raises them otherwise.
     """
-    ends = time.monotonic() + float(os.environ.get("PYRITE_STORE_PATIENCE", PATIENCE))
+    ends = time.monotonic() + seconds_named("PYRITE_STORE_PATIENCE", PATIENCE)
     pause = FIRST_PAUSE
     while True:
         try:
@@ -138,9 +155,27 @@ def patiently(action: Callable[[], Answer], url: str) -> Answer:
                 raise
             if time.monotonic() + pause > ends:
                 fix = "look whether it runs and can be reached; then the same command again: finished steps are kept"
-                raise UserError("The object store does not answer.", f"{url}: {error}"[:400], fix) from error
+                raise UserError("The object store does not answer.", f"{shown_url(url)}: {error}"[:400], fix) from error
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def seconds_named(variable: str, default: float) -> float:
+    """Seconds that a variable of the environment names.
+
+    Raises:
+        UserError: it names no number, or a negative one.
+    """
+    text = os.environ.get(variable, "")
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UserError(
+            f"${variable} is no number of seconds.", repr(text), f"such as {variable}={default:g}, or leave it out"
+        )
+    return seconds
 
 
 def is_passing(error: BaseException) -> bool:
@@ -160,9 +195,9 @@ def refused_url(error: BaseException, url: str) -> UserError | None:
     code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
     if code == "NoSuchBucket":
         bucket = "/".join(url.split("/")[:3])
-        return UserError("There is no such bucket.", url, f"create it, or check the name: {bucket}")
+        return UserError("There is no such bucket.", shown_url(url), f"create it, or check the name: {bucket}")
     if isinstance(error, PermissionError) or type(error).__name__ in _REFUSALS:
-        detail = f"{url}: {error}"[:400]
+        detail = f"{shown_url(url)}: {error}"[:400]
         return UserError("The object store refuses access.", detail, "check the keys, their rights and the endpoint")
     return None
 

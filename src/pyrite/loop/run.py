@@ -144,7 +144,7 @@ class LoopPlan:
         return self.record
 
 
-@takes_urls(ins=("loop",), outs=("out",), below=lambda config: load_loop(config.loop).loop)
+@takes_urls(ins=("loop",), outs=("out",), runs=("out",), below=lambda config: load_loop(config.loop).loop)
 def run(config: LoopConfig) -> Loop | LoopPlan:
     """Run what is missing of a loop, and report on it; with `plan`, say what would run, and run nothing.
 

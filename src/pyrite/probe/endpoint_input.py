@@ -6,12 +6,10 @@ import orjson
 from pydantic import ValidationError
 
 from pyrite.errors import UserError
-from pyrite.io import atomic_write
 from pyrite.models.remote import Endpoint
 from pyrite.probe.config import ProbeConfig
 from pyrite.steps import Source, open_store
 from pyrite.steps.step import digest
-from pyrite.steps.store import make_folder
 
 PACE = ("concurrency", "requests_per_minute", "timeout_s", "retries", "on_failure")
 OF_ENDPOINT = ("key_variable", "price_in", "price_out", "leave_out", "rename")
@@ -43,11 +41,7 @@ def endpoint_source(config: ProbeConfig, url: str, model: str | None, *, judge: 
     """The same as a step's input: a file of its settings, without the key."""
     endpoint = endpoint_of(config, url, model, judge=judge)
     plain = endpoint.model_dump(mode="json")
-    folder = open_store(config.store).root / "endpoints"
-    make_folder(folder)
-    file = folder / f"{digest(plain)[:16]}.json"
-    with atomic_write(file) as part:
-        part.write_bytes(orjson.dumps(plain))
+    file = open_store(config.store).beside(f"endpoints/{digest(plain)[:16]}.json", orjson.dumps(plain))
     may_lack = "+failures may be missing" * (
         endpoint.on_failure == "missing"
     )  # their answers differ from those that stop

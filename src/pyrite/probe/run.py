@@ -22,7 +22,7 @@ from pyrite.runs.probe import ProbeRecord
 from pyrite.steps import Progress, RunOptions, Step, Store, open_store, run_steps
 
 
-@takes_urls(ins=("predictions", "harness_data", "harness_tasks"), outs=("out", "export"))
+@takes_urls(ins=("predictions", "harness_data", "harness_tasks"), outs=("out", "export"), runs=("out",))
 def probe(config: ProbeConfig) -> ProbeResult | Exported:
     """Score a model, two models, or a predictions file, on each task; with `export`, write the tasks for another harness.
 

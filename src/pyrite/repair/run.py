@@ -93,7 +93,7 @@ class Repair:
         return dict(self.record)
 
 
-@takes_urls(outs=("out",))
+@takes_urls(outs=("out",), runs=("out",))
 def repair(config: RepairConfig) -> Repair:
     """Repair a model, write it with its card, and compare it with the one before; finished steps are never redone.
 

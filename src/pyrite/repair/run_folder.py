@@ -13,6 +13,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import is_hub, write_parquet
+from pyrite.io.copies import is_within
 from pyrite.models.whole import ADAPTER_CONFIG
 from pyrite.outputs import check_writable, few
 from pyrite.probe.run_folder import ITEMS, TEXTS, SubjectOutput, items_table, texts_table
@@ -45,12 +46,8 @@ def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
     Raises:
         UserError: the folder is (above or below) something that is read, holds other files, or cannot be written.
     """
-    target = folder.expanduser().resolve()
     for text in reads:
-        source = Path(text).expanduser().resolve()
-        if not is_hub(text) and (
-            target == source or target in source.parents or (source.is_dir() and source in target.parents)
-        ):
+        if not is_hub(text) and (is_within(folder, text) or is_within(text, folder)):
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
     strange = foreign_files(folder)
     if strange:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import UserError
+from pyrite.io.copies import named_by_url
 from pyrite.outputs import open_page, takes_urls
 from pyrite.report.config import ReportConfig
 from pyrite.report.page import Verdict
@@ -28,10 +29,10 @@ class Report:
         verdicts = [{"label": verdict.label, "sentence": verdict.sentence} for verdict in self.verdicts]
         return {
             "schema_version": 1,
-            "out": str(self.out),
+            "out": named_by_url(str(self.out)),
             "bytes": self.out.stat().st_size,
             "verdicts": verdicts,
-            "written": [str(path) for path in self.written],
+            "written": [named_by_url(str(path)) for path in self.written],
         }
 
 

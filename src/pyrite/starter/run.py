@@ -6,6 +6,7 @@ from typing import Any
 
 from pyrite.errors import UserError
 from pyrite.io import atomic_write
+from pyrite.io.copies import named_by_url
 from pyrite.outputs import takes_urls
 from pyrite.starter.config import StarterConfig
 from pyrite.starter.look import FileSummary, summarise_file
@@ -30,7 +31,7 @@ class Starter:
             }
             for summary in self.files
         ]  # fmt: skip
-        return {"schema_version": 1, "out": str(self.out), "files": file_records, "next": self.next}
+        return {"schema_version": 1, "out": named_by_url(str(self.out)), "files": file_records, "next": self.next}
 
 
 @takes_urls(outs=("out",))
@@ -49,4 +50,8 @@ def init(config: StarterConfig) -> Starter:
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     model = config.model or "MODEL"
-    return Starter(out, [*data, *human], COMMANDS[config.what].format(data=" ".join(config.data), out=out, model=model))
+    return Starter(
+        out,
+        [*data, *human],
+        COMMANDS[config.what].format(data=" ".join(config.data), out=named_by_url(str(out)), model=model),
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from pyrite.errors import PyriteError
+from pyrite.io.urls import seconds_named
 from pyrite.steps.objects import Register, Tag
 
 SECONDS = 60.0
@@ -36,7 +37,7 @@ class LeaseLost(PyriteError):
 
 def lease_seconds() -> float:
     """How long a lease is good for."""
-    return float(os.environ.get("PYRITE_LEASE_SECONDS", SECONDS))
+    return seconds_named("PYRITE_LEASE_SECONDS", SECONDS) or SECONDS
 
 
 class Lease:

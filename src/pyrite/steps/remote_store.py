@@ -24,7 +24,7 @@ import orjson
 from filelock import FileLock
 
 from pyrite.errors import UserError
-from pyrite.io.copies import cache_folder
+from pyrite.io.copies import cache_folder, local_copy
 from pyrite.io.urls import stays_within
 from pyrite.steps import store
 from pyrite.steps.lease import Lease, LeaseLost, is_held, taken
@@ -68,6 +68,12 @@ class RemoteStore(Store):
     def place(self) -> str:
         """What `open_store` opens this store by."""
         return self.url
+
+    def beside(self, name: str, content: bytes) -> Path:
+        """A small file of the store's that is no step's: at the URL, so that other machines have it, and its copy here."""
+        if self.objects.read(name) is None:
+            self.objects.create(name, content)
+        return local_copy(f"{self.url}/{name}")
 
     def absolute(self) -> "Store":
         """The same store."""
@@ -312,8 +318,11 @@ class RemoteStore(Store):
     def _clear_cache(self) -> tuple[int, int]:
         """Delete copies of steps that are gone from the server, and what cut-off downloads left: count, bytes."""
         count = freed = 0
+        copies = list(
+            self.root.glob("done/*/*")
+        )  # first: a step that is published meanwhile is among the finished ones
         finished = self.finished_keys()
-        gone = [folder for folder in self.root.glob("done/*/*") if folder.name not in finished]
+        gone = [folder for folder in copies if folder.name not in finished]
         for folder in (*gone, *self.root.glob("arriving/*")):
             lock = FileLock(self.root / "locks" / f"bring-{folder.name.partition('-')[0]}.lock", timeout=0)
             with contextlib.suppress(TimeoutError), lock:

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 import pyrite
 from pyrite.errors import UserError
+from pyrite.io import atomic_write
 from pyrite.steps.lease import Lease, is_held, taken
 from pyrite.steps.objects import FolderRegister
 from pyrite.steps.step import Step, digest
@@ -71,6 +72,14 @@ class Store:
     def place(self) -> str:
         """What `open_store` opens this store by."""
         return str(self.root)
+
+    def beside(self, name: str, content: bytes) -> Path:
+        """A small file of the store's that is no step's, as it lies on this machine; written where it is not there yet."""
+        file = self.root / name
+        make_folder(file.parent)
+        with atomic_write(file) as part:
+            part.write_bytes(content)
+        return file
 
     def absolute(self) -> "Store":
         """The same store, whatever the working folder."""

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
 from pyrite.io import file_hash, path_in
+from pyrite.io.copies import is_within, named_by_url
 from pyrite.models import hardware, load
 from pyrite.models.load import WEIGHTS, portable_name
 from pyrite.models.quantised import refuse_quantised
@@ -153,7 +154,7 @@ class Synthetic:
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
-        return {"schema_version": 1, "out": str(self.out), "rows": self.rows, "counts": self.counts}
+        return {"schema_version": 1, "out": named_by_url(str(self.out)), "rows": self.rows, "counts": self.counts}
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -219,8 +220,8 @@ def plan_recipe(config: SynthConfig) -> PlannedRows:
         "first": recipe.use,
         "names": {"file0": f"{file}#{file_hash(file)}" if file.startswith("hf://") else ""},
     }
-    for path in (config.recipe, Path(file)):
-        if config.out.resolve() == path.resolve() or path.resolve() in config.out.resolve().parents:
+    for path in (config.recipe, file):
+        if is_within(config.out, path):
             fix = "choose another: --out FILE"
             raise UserError("The rows would be written over what they are made from.", str(config.out), fix)
     rows = Step(READ, reading, {"file0": Source(file, file_hash(file))}, label="read the rows")
