@@ -13,6 +13,8 @@ OURS = ("packaged:", "study:", "loop:")
 _ADDRESS = re.compile(r"(?!file:)[A-Za-z][\w+.-]*://")
 _KEYS = re.compile(r"\?\S*?\b[\w-]*(sig|token|key|cred|secret|pass)[\w-]*=[^#\s]*", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/@?#\s]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/@?#:\s]*:[^/@?#\s]*@")
+_WITH_USERS = ("http://", "https://", "ftp://", "sftp://", "ssh://", "smb://")
 _ASKED = re.compile(r"\?[^#\s]*")
 _ROOTED = re.compile(r"file:|~?/|~\w+/|\.{1,2}/|.*/\.\./|[A-Za-z]:[\\/]|\\\\", re.DOTALL)
 _WINDOWS = re.compile(r"[A-Za-z]:\\|\\\\")
@@ -26,8 +28,17 @@ _OF_FILES = (
 
 def hide_keys(url: str) -> str:
     """An address without a user's name and password, and on the web without what is asked of a page."""
-    url = _USER.sub("", url)
+    url = without_user(url)
     return _ASKED.sub("?…", url) if url.startswith(("http://", "https://")) else url
+
+
+def without_user(url: str) -> str:
+    """An address without a user's name and password; a name alone stays where it may be a place (`abfs://CONTAINER@ACCOUNT`).
+
+    >>> without_user("https://token@host/a"), without_user("s3://key:secret@bucket/a"), without_user("abfs://box@account/a")
+    ('https://host/a', 's3://bucket/a', 'abfs://box@account/a')
+    """
+    return (_USER if url.startswith(_WITH_USERS) else _PASSWORD).sub("", url, count=1)
 
 
 def redact_path(value: object) -> str:
@@ -49,14 +60,14 @@ def redact_path(value: object) -> str:
     ('https://host/a.jsonl?…#chosen', 'https://host/a')
     """
     called, name = parted(str(value))
-    name = _KEYS.sub("?…", _USER.sub("", name)) if _ADDRESS.match(name) else name
+    name = _KEYS.sub("?…", without_user(name)) if _ADDRESS.match(name) else name
     return called + (last(name) if is_path(name) else name)
 
 
 def redact_existing_path(text: str) -> str:
     """The same on the machine that has the files: what exists here is a path, even where it looks like a name on the hub."""
     called, name = parted(text)
-    name = _KEYS.sub("?…", _USER.sub("", name)) if _ADDRESS.match(name) else name
+    name = _KEYS.sub("?…", without_user(name)) if _ADDRESS.match(name) else name
     exists = not name.startswith(OURS) and os.path.exists(os.path.expanduser(name))
     return called + (last(name) if exists or is_path(name) else name)
 

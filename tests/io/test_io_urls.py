@@ -12,7 +12,7 @@ import pytest
 from pyrite.cli import run
 from pyrite.errors import UserError
 from pyrite.io import ReadOptions, check_there, describe_reader, expand, file_hash, open_records, read_all, with_split
-from pyrite.io.copies import inputs_folder, local_copy, named_by_url, note_url, page_at, state_of
+from pyrite.io.copies import inputs_folder, is_within, local_copy, named_by_url, note_url, page_at, state_of
 from pyrite.io.sources import parse_source
 from pyrite.io.uploads import Upload
 from pyrite.io.urls import filesystem_of, is_passing, patiently, shown_url
@@ -233,6 +233,36 @@ def test_rows_are_not_written_over_what_is_read(memory: Any) -> None:
         assert memory.cat_file("/bucket/data/rows.jsonl") == content
 
 
+def test_what_is_within_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are taken literally, whatever letters they hold; URLs may be patterns, as they are read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "rows[12].jsonl").write_text("")
+    assert is_within("data/x.jsonl", "data")
+    assert is_within("data/x.jsonl", "file://" + str(tmp_path / "data" / "x.jsonl"))
+    for place, read in (("rows1.jsonl", "rows[12].jsonl"), ("data/out/f.jsonl", "data/*.jsonl"), ("~x.jsonl", "data")):
+        assert not is_within(place, read), (place, read)
+    assert is_within("s3://b/data/x.jsonl", "s3://b/data/**/*.jsonl")
+
+
+def test_a_page_with_a_column_or_a_split(memory: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A page is asked for without the column; a server that refuses what is not there is asked for the shorter name."""
+    page = tmp_path / "x.json"
+    page.write_text("[]")
+
+    def there(url: str) -> Path | None:
+        assert "#" not in url
+        if url.endswith("@train"):
+            raise UserError("The object store refuses access.", url, "")
+        return page if url == "https://host/x.json" else None
+
+    monkeypatch.setattr("pyrite.io.sources.copy_if_there", there)
+    assert parse_source("https://host/x.json#text").column == "text"
+    assert parse_source("https://host/x.json@train").split == "train"
+    with pytest.raises(UserError, match="refuses access"):
+        parse_source("https://host/y@train")
+
+
 def test_keys_in_an_address_are_shown_nowhere(memory: Any) -> None:
     url = "https://bob:secret@host/a.jsonl?token=t1#answer"
     assert shown_url(url) == "https://host/a.jsonl?…#answer"
@@ -246,8 +276,11 @@ def test_keys_in_an_address_are_shown_nowhere(memory: Any) -> None:
     assert named_by_url(copy, whole=True) == "https://bob:secret@host/a.jsonl?token=t1"
 
 
-def test_a_server_that_says_nothing_of_changes_is_read_anew() -> None:
-    assert state_of({"size": 3}) != state_of({"size": 3})
+def test_a_server_that_says_nothing_of_changes_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = state_of({"name": "x", "size": 3})
+    assert state_of({"name": "x", "size": 3}) == seen, "the same within a process"
+    monkeypatch.setattr("pyrite.io.copies._seen", {})
+    assert state_of({"name": "x", "size": 3}) != seen
     assert state_of({"size": 3, "ETag": "x"}) == state_of({"size": 3, "ETag": "x"})
     assert state_of({"size": 3, "modify": "2026"}) != state_of({"size": 3, "modify": "2027"})
 

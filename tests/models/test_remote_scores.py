@@ -261,6 +261,8 @@ def test_texts_begin_alike_as_far_as_they_say() -> None:
     halves = [scores_of("It is", "\ufffd", "\ufffd", ".", nll=nll) for nll in (10, 1)]
     assert common_beginning(halves) == 1
     assert [score.total(1) for score in halves] == [-30, -3]
+    marked = [scores_of(first, "It is", " yes", nll=1) for first in ("", "")]
+    assert common_beginning(marked) == 3, "a marker before the text may be written as nothing"
     ids = [replace(score, ids=(5, 7, 8 + at, 9)) for at, score in enumerate(halves)]
     assert common_beginning(ids) == 2
 

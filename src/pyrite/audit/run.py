@@ -34,7 +34,7 @@ from pyrite.conditions import exit_code
 from pyrite.config_base import mapping
 from pyrite.errors import UserError
 from pyrite.io import LAYOUTS, check_target, is_hub, with_split
-from pyrite.io.copies import is_within, place_of
+from pyrite.io.copies import is_within, whole_place
 from pyrite.io.files import data_suffix
 from pyrite.io.sources import parse_source
 from pyrite.models import hardware
@@ -206,7 +206,7 @@ def check_outputs(config: AuditConfig) -> None:
         if path is not None:
             check_target(path)
     for at, out in enumerate(outs):
-        if place_of(out) in map(place_of, outs[:at]):
+        if whole_place(out) in map(whole_place, outs[:at]):
             raise UserError("Flagged and clean rows need a file each.", str(out), "name another file")
         if any(is_within(out, place) for place in ins):
             raise UserError("That would be written over a file that is read.", str(out), "name another file")

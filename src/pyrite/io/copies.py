@@ -1,7 +1,6 @@
 """Inputs that lie elsewhere: each URL is downloaded once, while its server says that it is the same, and named by its URL."""
 
 import contextlib
-import fnmatch
 import json
 import os
 import re
@@ -15,9 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from pyrite.errors import PyriteError, UserError
-from pyrite.io.urls import WEB, filesystem_of, local_path, name_in_place, patiently, shown_url, stays_within, url_of
+from pyrite.io.urls import (
+    SAME,
+    WEB,
+    filesystem_of,
+    local_path,
+    name_in_place,
+    patiently,
+    shown_url,
+    stays_within,
+    url_of,
+)
 
-CONTENT_FIELDS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum", "sha")
+CONTENT_FIELDS = (
+    "ETag",
+    "etag",
+    "generation",
+    "md5Hash",
+    "Content-MD5",
+    "checksum",
+    "sha",
+    "blob_id",
+    "oid",
+    "xet_hash",
+)
 TIME_FIELDS = (
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "modify", "modificationTime"),
     *("last_write_time", "created"),
@@ -27,6 +47,8 @@ TRUSTED = 30.0
 """Seconds for which what a server said of a URL is not asked again."""
 _PATTERN = re.compile(r"[*?\[]")
 _DIGITS = 32
+_seen: dict[str, str] = {}
+"""What stands for the state of a file of which its server says nothing, in this process."""
 _looked: dict[tuple[str, str], tuple[float, Path]] = {}
 
 
@@ -217,13 +239,14 @@ def note_url(file: Path, url: str, name: str) -> None:
         record.write(json.dumps({"url": url, "name": name}))
 
 
-def state_of(info: Mapping[str, Any]) -> list[str]:
-    """What tells this state of a file from another; where nothing does, each state is another."""
+def state_of(info: Mapping[str, Any], *, unsaid: bool = True) -> list[str]:
+    """What tells this state of a file from another. Where the server says nothing of it, what each process sees is another state;
+    without `unsaid`, the size alone tells."""
     fields = [field for field in CONTENT_FIELDS if info.get(field)] or [
         field for field in TIME_FIELDS if info.get(field)
     ]
-    if not fields:  # the server says nothing by which a change could be noticed
-        return [f"seen {secrets.token_hex(8)}"]
+    if not fields and unsaid:  # nothing by which a change could be noticed
+        return [f"seen {_seen.setdefault(str(info.get('name')), secrets.token_hex(8))}"]
     values = {field: info[field] for field in (*fields[:1], "size") if info.get(field) is not None}
     return [f"{name} {value.timestamp() if isinstance(value, datetime) else value}" for name, value in values.items()]
 
@@ -263,22 +286,34 @@ def named_by_url(text: str, *, whole: bool = False) -> str:
     return text
 
 
-def place_of(place: str | Path) -> str:
-    """What a path or URL stands for, so that two of them can be compared: of a copy its URL, of a path the whole path."""
+def whole_place(place: str | Path) -> str:
+    """A path or URL so that two of them can be compared: of a copy its URL, of a path the whole path."""
     named = named_by_url(str(place), whole=True)
-    return url_of(named) or str(Path(named).expanduser().resolve())
+    url = url_of(named)
+    if url is not None and (path := local_path(url)) is None:
+        protocol, _, rest = url.partition("://")
+        return f"{SAME.get(protocol, protocol)}://{re.sub('/+', '/', rest).strip('/')}"
+    return str((Path(named) if url is None else path).resolve())  # type: ignore[union-attr]
 
 
-def is_within(place: str | Path, folder: str | Path) -> bool:
-    """Is a place another one, or in it, or one that it names as a pattern?
+def is_within(place: str | Path, read: str | Path) -> bool:
+    """Is a place one that is read, or in such a folder? `read` at a URL may be a pattern.
 
-    >>> is_within("s3://bucket/data/a.jsonl", "s3://bucket/data"), is_within("s3://bucket/data-2", "s3://bucket/data")
+    >>> is_within("s3://bucket/data/a.jsonl", "s3a://bucket/data"), is_within("s3://bucket/data-2", "s3://bucket/data")
     (True, False)
-    >>> is_within("s3://bucket/data/a.jsonl", "s3://bucket/data/*.jsonl"), is_within("a/b/c", "a/./b"), is_within("a", "a/b")
-    (True, True, False)
+    >>> is_within("s3://bucket/data/a.jsonl", "s3://bucket/**/*.jsonl"), is_within("s3://b/x/a.jsonl", "s3://b/*.jsonl")
+    (True, False)
     """
-    inner, outer = place_of(place), place_of(folder).rstrip("/")
-    return inner == outer or inner.startswith(f"{outer}/") or fnmatch.fnmatchcase(inner, outer)
+    inner, outer = whole_place(place), whole_place(read)
+    if inner == outer:
+        return True
+    if not url_of(outer):
+        return inner.startswith(f"{outer}{os.sep}") and Path(outer).is_dir()
+    if _PATTERN.search(outer):
+        from fsspec.utils import glob_translate
+
+        return bool(re.fullmatch(glob_translate(outer), inner))
+    return inner.startswith(f"{outer}/")
 
 
 @contextlib.contextmanager

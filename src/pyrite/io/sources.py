@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyrite.errors import UserError
-from pyrite.io.copies import copy_if_there, local_copy, named_by_url, urls_named
+from pyrite.io.copies import copy_if_there, is_web, local_copy, named_by_url, urls_named
 from pyrite.io.encodings import utf8_content
 from pyrite.io.files import File, data_suffix, find_file, missing_file, open_uncompressed
 from pyrite.io.formats import choose_split, saved_files
@@ -105,13 +105,24 @@ def parse_source(source: str | Path) -> SourceName:
 def parse_url(url: str) -> SourceName:
     """The same for a URL, whose place is the copy on this machine."""
     rest, sign, column = url.rpartition("#")
-    for text, of_column in [(url, None), *([(rest, column)] if sign else [])]:
-        if (copy := copy_if_there(text)) is not None:
-            return SourceName(str(copy), column=of_column)
+    whole = [] if sign and is_web(url) else [(url, None)]  # a page is asked for without what follows the sign
+    refusal: UserError | None = None
+    for text, of_column in [*whole, *([(rest, column)] if sign else [])]:
         match = _NAMED.fullmatch(text)
-        if match is not None and match["path"] != text and (copy := copy_if_there(match["path"])) is not None:
-            return SourceName(str(copy), match["config"], match["split"], of_column)
-    return SourceName(str(local_copy(url)))
+        names: list[tuple[str, str | None, str | None]] = [(text, None, None)]
+        if match is not None and match["path"] != text:
+            names.append((match["path"], match["config"], match["split"]))
+        for name, config, split in names:
+            try:
+                copy = copy_if_there(name)
+            except UserError as error:  # some servers refuse what is not there
+                refusal = refusal or error
+                continue
+            if copy is not None:
+                return SourceName(str(copy), config, split, of_column)
+    if refusal is not None:
+        raise refusal
+    return SourceName(str(local_copy(rest if sign and not whole else url)))
 
 
 def _is_there(text: str) -> bool:

@@ -30,7 +30,7 @@ class Upload:
         self.url, self.runs = url.rstrip("/"), runs
         folder = outs_folder() / sha256(self.url.encode()).hexdigest()[:32]
         self.path = folder / (PurePosixPath(self.url.partition("://")[2]).name or "out")
-        self.states = folder.with_suffix(".states")
+        self.states, self.sending = folder.with_suffix(".states"), folder.with_suffix(".sending")
         folder.parent.mkdir(parents=True, exist_ok=True)
         note_url(folder.with_suffix(".json"), self.url, self.path.name)
         self.lock = FileLock(folder.with_suffix(".lock"))
@@ -45,10 +45,11 @@ class Upload:
             UserError: other files stand in what is to be a run's own folder.
         """
         listing = listed(self.url)
-        if self.runs and listing and "" not in listing and not any(name in self.runs for name in listing):
+        own = self.sending.exists() or any(name in self.runs for name in listing)
+        if self.runs and listing and "" not in listing and not own:
             detail = f"{shown_url(self.url)} holds {', '.join(list(listing)[:3])}" + ", …" * (len(listing) > 3)
             raise UserError("The run folder is in use.", detail, "name another with --out, or move it away")
-        states = {name: state_of(info) for name, info in listing.items()}
+        states = {name: state_of(info, unsaid=False) for name, info in listing.items()}
         if self.states.is_file() and json.loads(self.states.read_text()) == states:
             return listing
         shutil.rmtree(self.path.parent, ignore_errors=True)
@@ -84,11 +85,13 @@ class Upload:
         def place(name: str) -> str:
             return f"{base}/{name}" if name else base
 
+        self.sending.touch()  # a folder that an upload left without its marker is ours
         for name in gone:
             patiently(lambda name=name: delete_if_there(filesystem, place(name)), self.url)  # type: ignore[misc]
         for name in [*(name for name in files if name not in marks), *marks]:
             patiently(lambda name=name: filesystem.put_file(str(files[name]), place(name)), self.url)  # type: ignore[misc]
-        self._note({name: state_of(info) for name, info in listed(self.url).items()})
+        self._note({name: state_of(info, unsaid=False) for name, info in listed(self.url).items()})
+        self.sending.unlink()
         return len(files)
 
     def files(self) -> dict[str, Path]:

@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -12,13 +13,15 @@ from typing import Any, TypeVar
 from pyrite.errors import PyriteError, UserError
 from pyrite.redact import hide_keys
 
+SAME = {"s3a": "s3", "gcs": "gs"}
+"""Protocols by the name that they also have."""
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """The extra of Pyrite's that brings a protocol."""
 LOCAL = ("file", "local")
 WEB = ("http://", "https://")
 PATIENCE = 300.0
 """Seconds for which a server that does not answer is asked again; `$PYRITE_STORE_PATIENCE` is another number."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+FIRST_PAUSE, NOTICED_FROM, LONGEST_PAUSE = 0.25, 2.0, 10.0
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):(/{1,3})(.*)", re.DOTALL)
 _PASSING = (errno.EBUSY, errno.EIO, errno.EPIPE, errno.ETIMEDOUT, errno.ENETUNREACH, errno.EHOSTUNREACH,
             getattr(errno, "EREMOTEIO", errno.EIO))  # fmt: skip
@@ -142,7 +145,7 @@ def patiently(action: Callable[[], Answer], url: str) -> Answer:
         FileNotFoundError, OSError: as the file system raises them otherwise.
     """
     ends = time.monotonic() + seconds_named("PYRITE_STORE_PATIENCE", PATIENCE)
-    pause = FIRST_PAUSE
+    pause, waits = FIRST_PAUSE, False
     while True:
         try:
             return action()
@@ -156,6 +159,9 @@ def patiently(action: Callable[[], Answer], url: str) -> Answer:
             if time.monotonic() + pause > ends:
                 fix = "look whether it runs and can be reached; then the same command again: finished steps are kept"
                 raise UserError("The object store does not answer.", f"{shown_url(url)}: {error}"[:400], fix) from error
+        if pause >= NOTICED_FROM and not waits:
+            waits = True
+            print(f"pyrite: {shown_url(url)} does not answer; it is asked again", file=sys.stderr)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -180,6 +186,8 @@ def seconds_named(variable: str, default: float) -> float:
 
 def is_passing(error: BaseException) -> bool:
     """May the same call go well a little later?"""
+    if type(error).__name__ == "ClientConnectorDNSError":  # nobody has that name
+        return False
     if isinstance(error, ConnectionError | TimeoutError):
         return True
     if any(kind.__name__ in _PASSING_CLASSES for kind in type(error).__mro__):
@@ -209,4 +217,6 @@ def stays_within(name: str) -> bool:
     [True, False, False, False]
     """
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    return (
+        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and (os.name != "nt" or "\\" not in name)
+    )

@@ -144,13 +144,20 @@ def number(value: object) -> float | None:
 
 def common_beginning(rows: Sequence[PromptScores]) -> int:
     """With how many tokens do all of these begin? Where only the tokens' texts are known, not beyond one that `is_unclear`: halves
-    of different characters are written alike."""
+    of different characters are written alike. The first token, which has no log-probability, may be unclear: a marker is."""
+    alike = alike_tokens(rows)
+    unclear = (at for at, token in enumerate(rows[0].identities()[:alike]) if at and is_unclear(token))
+    return next(unclear, alike)
+
+
+def alike_tokens(rows: Sequence[PromptScores]) -> int:
+    """With how many tokens that are written alike do all of these begin?"""
     columns = zip(*(row.identities() for row in rows), strict=False)
     least = min(len(row.tokens) for row in rows)
-    return next((at for at, column in enumerate(columns) if len(set(column)) > 1 or is_unclear(column[0])), least)
+    return next((at for at, column in enumerate(columns) if len(set(column)) > 1), least)
 
 
-def is_unclear(token: int | str) -> bool:
+def is_unclear(token: object) -> bool:
     """Does a token's text not say which token it is: nothing, or a part of a character? Ids always say it."""
     return isinstance(token, str) and (not token or "\ufffd" in token)
 

@@ -7,7 +7,7 @@ import orjson
 
 from pyrite.errors import UserError
 from pyrite.io import write_parquet
-from pyrite.models.remote_scores import Prompt, PromptScores, common_beginning, is_unclear
+from pyrite.models.remote_scores import Prompt, PromptScores, alike_tokens, common_beginning, is_unclear
 from pyrite.models.score import refuse_beginnings
 from pyrite.models.tokenise import encode_choices
 from pyrite.probe.predict import prediction_rows
@@ -58,7 +58,7 @@ def first_difference(scores: Sequence[PromptScores], labels: Sequence[str]) -> i
     """
     start = common_beginning(scores)
     within = [(one, other) for one in labels for other in labels if one != other and other.startswith(one)]
-    if within and any(is_unclear(token) for score in scores for token in score.identities()[start:]):
+    if within and any(is_unclear(token) for score in scores for token in score.identities()[alike_tokens(scores) :]):
         detail = f"{within[0][0]!r} and {within[0][1]!r}, in tokens that do not spell them"
         fix = "give --tokenizer MODEL, so that tokens are sent and not texts; or choose other words, with --labels"
         raise UserError("A label word may be the beginning of another.", detail, fix)

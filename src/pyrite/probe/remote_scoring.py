@@ -97,7 +97,7 @@ def score_rows(context: Context, rows: Sequence[Sequence[Prompt]], reduce: Reduc
         answer_file(context, "scores", question).unlink()  # so that they are asked anew where the server is mended
         detail = f"{len(results)} rows, the first: {missing[0]['detail']}"
         raise UserError("The endpoint scores no row.", detail, "see its log")
-    usage = total_usage(record["usage"] for record in records)
+    usage = total_usage(record.get("usage", {}) for record in records)
     scored_by = {**records[0], "prompts": "token ids" if by_ids else "texts", "usage": usage}
     return ScoredRows(
         [result.get("value") for result in results],

@@ -14,6 +14,7 @@ import orjson
 from pyrite.errors import UserError
 from pyrite.io import is_hub, write_parquet
 from pyrite.io.copies import is_within
+from pyrite.io.sources import parse_source
 from pyrite.models.whole import ADAPTER_CONFIG
 from pyrite.outputs import check_writable, few
 from pyrite.probe.run_folder import ITEMS, TEXTS, SubjectOutput, items_table, texts_table
@@ -47,7 +48,10 @@ def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
         UserError: the folder is (above or below) something that is read, holds other files, or cannot be written.
     """
     for text in reads:
-        if not is_hub(text) and (is_within(folder, text) or is_within(text, folder)):
+        if is_hub(text):
+            continue
+        place = parse_source(text).place if Path(text).suffix or "#" in text else text
+        if is_within(folder, place) or is_within(place, folder):
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
     strange = foreign_files(folder)
     if strange:

@@ -26,7 +26,7 @@ def needs_gpu(step: Step) -> bool:
 
 def trains(step: Step) -> bool:
     """Does this step train a model?"""
-    return step.kind.name.startswith(("train.", "repair.train"))
+    return step.kind.name.startswith(("train.", "repair.train")) and step.kind.name != "train.lower"  # which reads
 
 
 def settings_of(step: Step) -> Mapping[str, Any]:
@@ -67,7 +67,11 @@ def weight_bytes(step: Step, store: Store) -> int:
 
 def widening(config: Any) -> int:
     """How many times larger are a model's weights in fp32 than in its files, by its configuration?"""
-    named = config.get("dtype") or config.get("torch_dtype") if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        return 1
+    named = config.get("dtype") or config.get("torch_dtype")
+    if named is None and isinstance(config.get("text_config"), dict):
+        return widening(config["text_config"])
     return 2 if named in SIXTEEN_BITS else 1
 
 

@@ -12,6 +12,7 @@ from pyrite.steps.store import folder_bytes
 from pyrite.study.cells import Plan
 from pyrite.study.plan_bytes import bytes_in_words, droppable, free_bytes, is_adapter, peak_bytes, stays
 from pyrite.study.plan_speed import PlanSpeed
+from pyrite.train.classifier import TRAIN_CLASSIFIER
 
 ALIKE = 1.01
 """Runs whose lengths differ by less than this factor are as long."""
@@ -207,7 +208,8 @@ class PlanPrice:
             if isinstance(source, Source):
                 weights += self.plan.model_bytes.get(source.identity, 0)
             else:
-                weights += source.cost.weights * (1 if is_adapter(source) else self.plan.widening)
+                in_fp32 = is_adapter(source) or source.kind.name == TRAIN_CLASSIFIER.name
+                weights += source.cost.weights * (1 if in_fp32 else self.plan.widening)
         return declared_memory(step, int(weights / processes_of(step)))
 
     def too_full(self) -> list[dict[str, Any]]:

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 
 from pyrite.config_base import DistinctConfig, from_yaml, yaml_text
 from pyrite.errors import UserError
-from pyrite.io import file_hash, path_in
+from pyrite.io import file_hash, is_hub, path_in
 from pyrite.io.copies import is_within, named_by_url
+from pyrite.io.sources import parse_source
 from pyrite.models import hardware, load
 from pyrite.models.load import WEIGHTS, portable_name
 from pyrite.models.quantised import refuse_quantised
@@ -220,8 +221,8 @@ def plan_recipe(config: SynthConfig) -> PlannedRows:
         "first": recipe.use,
         "names": {"file0": f"{file}#{file_hash(file)}" if file.startswith("hf://") else ""},
     }
-    for path in (config.recipe, file):
-        if is_within(config.out, path):
+    for path in (str(config.recipe), file):
+        if not is_hub(path) and is_within(config.out, parse_source(path).place):
             fix = "choose another: --out FILE"
             raise UserError("The rows would be written over what they are made from.", str(config.out), fix)
     rows = Step(READ, reading, {"file0": Source(file, file_hash(file))}, label="read the rows")

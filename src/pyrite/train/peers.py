@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from torch import distributed
 
 
@@ -37,7 +38,7 @@ def draw_apart(seed: int) -> None:
     if world_size() > 1:
         from transformers import set_seed
 
-        set_seed(seed + rank())
+        set_seed(int(np.random.SeedSequence([seed, rank()]).generate_state(1)[0]))
 
 
 @contextlib.contextmanager
