@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pyrite.audit.flag_scores import DataFile, Flags, write_split
-from pyrite.io import ReadOptions, open_records
+from pyrite.errors import UserError
+from pyrite.io import Part, ReadOptions, copy_rows, open_records
 from pyrite.io.files import find_file
 from pyrite.io.formats import raw_rows
 
@@ -92,3 +93,36 @@ def test_as_lines_the_rows_keep_their_digits(name: str, tmp_path: Path) -> None:
     divide(tmp_path / "a.json", tmp_path / "flagged.jsonl", tmp_path / "clean.jsonl")
     lines = (tmp_path / "clean.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [row for at, row in enumerate(ROWS) if at % 3 != 1]
+
+
+BROKEN = {
+    "a name of a column": '{\n"columns": [\n"question",\n"answer",\n"tools,\n"history"\n],\n"data": [\n["a", "b", "c", "d"]\n]\n}',
+    "a part of the only row": '{"text": "a", "contents": [["b"], {"speaker":! "c"}]}',
+    "a cell of a column": '{"question": ["a", "b"], "answer": ["c", {"x":! 1}]}',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_table_with_a_broken_part(name: str, tmp_path: Path) -> None:
+    """The rows that it is in are bad; it is nobody's text, and no column's name."""
+    path = tmp_path / "a.json"
+    path.write_text(BROKEN[name])
+    with pytest.raises(UserError, match="broken JSON"):
+        list(open_records(path, ReadOptions()))
+    reader = open_records(path, ReadOptions(on_bad_row="skip"))
+    if name == "a cell of a column":
+        assert len(list(reader)) == 1
+        assert reader.counts.dropped == {"broken JSON": 1}
+        return
+    with pytest.raises(UserError, match="no row could be read"):
+        list(reader)
+
+
+def test_a_chosen_row_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """Fewer rows than were chosen are never written in silence."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n')
+    parts = [Part(find_file(path), iter([(1, "x"), (2, "x")]))]
+    with pytest.raises(UserError, match="cannot be written back"):
+        copy_rows(parts, tmp_path / "b.jsonl", column=None, all_rows=lambda: parts)
+    assert not (tmp_path / "b.jsonl").exists()

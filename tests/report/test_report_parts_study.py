@@ -212,3 +212,11 @@ def test_the_language_figure_is_written_and_says_what_it_shows(words: Run, tmp_p
     assert "no interval" in explain(one, spec)
     write_figure([], [], spec, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_panels_of_a_record_whose_probes_name_no_metrics() -> None:
+    """Records of other versions are drawn, too."""
+    from pyrite.study.cells_figure import headline_metrics
+
+    spec = {"contrasts": [], "probes": {"p": {}}}
+    assert headline_metrics(spec, [{"probe": "p", "metric": "m"}]) == [("p", "m")]

@@ -82,13 +82,20 @@ def copy_rows(
 
 
 def picked(rows: Iterable[tuple[int, Value]], chosen: Iterable[tuple[int, str | None]]) -> Iterator[tuple[Value, str | None]]:  # fmt: skip
-    """Those of the numbered rows that are chosen."""
+    """Those of the numbered rows that are chosen.
+
+    Raises:
+        UserError: one is not there.
+    """
     iterator = iter(rows)
     for number, extra in chosen:
         for at, row in iterator:
             if at == number:
                 yield row, extra
                 break
+        else:
+            fix = "write to a .jsonl file, or run again if the file was changed meanwhile"
+            raise UserError("A row that was read cannot be written back.", f"row {number}", fix)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

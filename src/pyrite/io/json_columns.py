@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pyrite.io.chat_turns import SENDERS, TURN_LISTS, is_turn, is_turn_list
 from pyrite.io.json_spans import element_spans, member_spans
 from pyrite.io.layouts import layout_of_row
+from pyrite.io.raw_row import BadRow
 
 Form = Literal["lists", "cells", "rows", "split"]
 
@@ -38,10 +39,14 @@ def form_of(document: Mapping[str, Any]) -> Form | None:
 
 
 def rows_of_table(document: Mapping[str, Any], form: Form) -> list[Any]:
-    """The rows of the table that an object holds."""
+    """The rows of the table that an object holds; all of them are bad under a broken name."""
     if form == "split":
-        names = [str(name) for name in document["columns"]]
-        return [dict(zip(names, row, strict=False)) if len(row) == len(names) else row for row in document["data"]]
+        names = document["columns"]
+        broken = next((name for name in names if isinstance(name, BadRow)), None)
+        if broken is not None:
+            return [broken] * len(document["data"])
+        names = [str(name) for name in names]
+        return [dict(zip(names, row, strict=True)) if len(row) == len(names) else row for row in document["data"]]
     if form == "lists":
         return [dict(zip(document, row, strict=True)) for row in zip(*document.values(), strict=True)]
     if form == "cells":

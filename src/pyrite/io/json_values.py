@@ -73,8 +73,8 @@ def json_rows(file: File) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     del content
     rows = rows_in(file, values[0]) if len(values) == 1 else values
     for number, row in enumerate(rows, 1):
-        if isinstance(row, BadRow):
-            yield number, row
+        if lenient and (broken := _broken(row)):
+            yield number, broken
         elif lenient and (byte := _undecodable(row)):
             yield number, BadRow("not UTF-8", f"byte {byte:#04x}")
         else:
@@ -92,6 +92,14 @@ def _lenient_values(file: File, content: bytes, error: orjson.JSONDecodeError) -
             f"{file.display_name}:{broken.lineno}: {broken.msg} at column {broken.colno}",
             "mend the file, which may be cut off; with one object a line (.jsonl), single bad rows can be left out (--on-bad-row skip)",
         ) from error
+
+
+def _broken(value: Any) -> BadRow | None:
+    """The first broken part of a value, which makes its row a bad one; None where all is whole."""
+    if isinstance(value, BadRow):
+        return value
+    parts: Sequence[Any] = value if isinstance(value, list) else [*value.values()] if isinstance(value, dict) else ()
+    return next((broken for part in parts if (broken := _broken(part)) is not None), None)
 
 
 def _undecodable(value: Any) -> int | None:

@@ -27,7 +27,9 @@ def headline_metrics(spec: Mapping[str, Any], summary: Sequence[Row]) -> list[tu
     """(probe, metric) of every panel: those of the primary contrasts first, then those that the probes show."""
     measured = list(dict.fromkeys((row["probe"], row["metric"]) for row in summary))
     primary = [tuple(contrast["probe"].split(".", 1)) for contrast in spec["contrasts"]]
-    configured = [(probe, metric) for probe, settings in spec["probes"].items() for metric in settings["metrics"]]
+    configured = [
+        (probe, metric) for probe, settings in spec["probes"].items() for metric in settings.get("metrics", ())
+    ]
     unconfigured = [panel for panel in measured if not spec["probes"].get(panel[0], {}).get("metrics")]
     return [panel for panel in dict.fromkeys([*primary, *configured, *unconfigured]) if panel in measured]
 
