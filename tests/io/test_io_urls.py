@@ -273,7 +273,7 @@ def test_keys_in_an_address_are_shown_nowhere(memory: Any) -> None:
     assert note.stat().st_mode & 0o077 == 0
     copy = f"{inputs_folder()}/{'0' * 32}/a.jsonl"
     assert named_by_url(f"in {copy}: no") == "in https://host/a.jsonl?…: no"
-    assert named_by_url(copy, whole=True) == "https://bob:secret@host/a.jsonl?token=t1"
+    assert named_by_url(copy, openable=True) == "https://bob:secret@host/a.jsonl?token=t1"
 
 
 def test_a_server_that_says_nothing_of_changes_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,7 +280,7 @@ def test_gc_spares_what_is_published_meanwhile(place: Path, monkeypatch: pytest.
 
 def test_a_file_beside_the_steps_is_there_for_other_machines(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = remote().beside("endpoints/x.json", b"{}")
-    assert named_by_url(str(file), whole=True) == f"{URL}/endpoints/x.json"
+    assert named_by_url(str(file), openable=True) == f"{URL}/endpoints/x.json"
     other = on_another_machine(monkeypatch, place)
     assert local_copy(f"{URL}/endpoints/x.json").read_bytes() == b"{}"
     assert other.beside("endpoints/x.json", b"{}").read_bytes() == b"{}"

@@ -272,23 +272,23 @@ def fetch_file(url: str, remote: str, path: Path, size: Any) -> None:
         raise UserError("A download ended early.", detail, "run the same command again")
 
 
-def named_by_url(text: str, *, whole: bool = False) -> str:
+def named_by_url(text: str, *, openable: bool = False) -> str:
     """A text in which copies of this machine are called by the URLs that they are copies of, or are uploaded to: as they may be
-    shown, or `whole`, so that they can be opened."""
-    shown = str if whole else shown_url
+    shown, or `openable`."""
+    spell = str if openable else shown_url
     for folder in map(str, (inputs_folder(), outs_folder())):
         if folder not in text:
             continue
         for digest in set(re.findall(re.escape(folder) + rf"/([0-9a-f]{{{_DIGITS}}})/", text)):
             with contextlib.suppress(OSError):
                 copy_record = json.loads((Path(folder) / f"{digest}.json").read_text())
-                text = text.replace(f"{folder}/{digest}/{copy_record['name']}", shown(copy_record["url"]))
+                text = text.replace(f"{folder}/{digest}/{copy_record['name']}", spell(copy_record["url"]))
     return text
 
 
 def whole_place(place: str | Path) -> str:
     """A path or URL so that two of them can be compared: of a copy its URL, of a path the whole path."""
-    named = named_by_url(str(place), whole=True)
+    named = named_by_url(str(place), openable=True)
     url = url_of(named)
     if url is not None and (path := local_path(url)) is None:
         protocol, _, rest = url.partition("://")

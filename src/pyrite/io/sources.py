@@ -105,9 +105,9 @@ def parse_source(source: str | Path) -> SourceName:
 def parse_url(url: str) -> SourceName:
     """The same for a URL, whose place is the copy on this machine."""
     rest, sign, column = url.rpartition("#")
-    whole = [] if sign and is_web(url) else [(url, None)]  # a page is asked for without what follows the sign
+    names_whole = [] if sign and is_web(url) else [(url, None)]  # a page is asked for without what follows the sign
     refusal: UserError | None = None
-    for text, of_column in [*whole, *([(rest, column)] if sign else [])]:
+    for text, of_column in [*names_whole, *([(rest, column)] if sign else [])]:
         match = _NAMED.fullmatch(text)
         names: list[tuple[str, str | None, str | None]] = [(text, None, None)]
         if match is not None and match["path"] != text:
@@ -122,7 +122,7 @@ def parse_url(url: str) -> SourceName:
                 return SourceName(str(copy), config, split, of_column)
     if refusal is not None:
         raise refusal
-    return SourceName(str(local_copy(rest if sign and not whole else url)))
+    return SourceName(str(local_copy(rest if sign and not names_whole else url)))
 
 
 def _is_there(text: str) -> bool:
@@ -140,7 +140,7 @@ def with_split(source: str, split: str | None) -> str:
         return source
     name = parse_source(source)
     place, _, named = (
-        name.place.partition("@") if is_hub(name.place) else (named_by_url(name.place, whole=True), "", name.split)
+        name.place.partition("@") if is_hub(name.place) else (named_by_url(name.place, openable=True), "", name.split)
     )
     if named and named != split:
         raise UserError("two splits are named", f"{source} and --split {split}", "name one")
@@ -265,7 +265,7 @@ def expand(source: str, flag: str = "") -> list[str]:
     if not is_plain and (is_folder or Path(name.place).exists() or not matches(name.place)):
         return [source]
     files = locate(source, flag=flag).files
-    paths = [named_by_url(str(file.path), whole=True) for file in files]
+    paths = [named_by_url(str(file.path), openable=True) for file in files]
     return [f"{path}#{name.column}" if name.column else path for path in paths]
 
 
@@ -307,7 +307,7 @@ def _content_hash(name: SourceName) -> str:
         return _hash_of({file.relative_to(path).as_posix(): file for file in sorted(shown)})
     if not path.exists():
         check_there(name.place)
-        return _hash_of({named_by_url(file.as_posix(), whole=True): file for file in matches(name.place)})
+        return _hash_of({named_by_url(file.as_posix(), openable=True): file for file in matches(name.place)})
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

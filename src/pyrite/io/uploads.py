@@ -45,8 +45,8 @@ class Upload:
             UserError: other files stand in what is to be a run's own folder.
         """
         listing = listed(self.url)
-        own = self.sending.exists() or any(name in self.runs for name in listing)
-        if self.runs and listing and "" not in listing and not own:
+        is_ours = self.sending.exists() or any(name in self.runs for name in listing)
+        if self.runs and listing and "" not in listing and not is_ours:
             detail = f"{shown_url(self.url)} holds {', '.join(list(listing)[:3])}" + ", …" * (len(listing) > 3)
             raise UserError("The run folder is in use.", detail, "name another with --out, or move it away")
         states = {name: state_of(info, unsaid=False) for name, info in listing.items()}

@@ -57,7 +57,7 @@ def first_difference(scores: Sequence[PromptScores], labels: Sequence[str]) -> i
         UserError: one label begins another, or the server read a prompt's beginning otherwise.
     """
     start = common_beginning(scores)
-    within = [(one, other) for one in labels for other in labels if one != other and other.startswith(one)]
+    within = [(short, long) for short in labels for long in labels if short != long and long.startswith(short)]
     if within and any(is_unclear(token) for score in scores for token in score.identities()[alike_tokens(scores) :]):
         detail = f"{within[0][0]!r} and {within[0][1]!r}, in tokens that do not spell them"
         fix = "give --tokenizer MODEL, so that tokens are sent and not texts; or choose other words, with --labels"

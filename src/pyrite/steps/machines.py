@@ -57,7 +57,7 @@ class Witness:
 def by_url(step: Step) -> Step:
     """The step with its copies of URLs called by their URLs, from which each machine has a copy of its own."""
     inputs = {
-        name: replace(source, path=named_by_url(source.path, whole=True)) if isinstance(source, Source) else source
+        name: replace(source, path=named_by_url(source.path, openable=True)) if isinstance(source, Source) else source
         for name, source in step.inputs.items()
     }
     return replace(step, inputs=inputs)
