@@ -65,3 +65,20 @@ def test_the_lines_of_a_scorecard_begin_with_its_metric_overall() -> None:
     )  # fmt: skip
     whole = SliceScore.from_json({"metric": "accuracy", "by": "overall", "name": "overall", "gold": None, **score})
     assert [line.as_json() for line in card.lines()] == [whole.as_json(), slice_score]
+
+
+def test_a_repairs_record_that_lacks_what_is_shown_of_it_is_refused() -> None:
+    """So that a page of it is no traceback; values that are no numbers are drawn nowhere."""
+    from pydantic import ValidationError
+
+    from pyrite.repair.figure import panel_points
+    from pyrite.runs.repair import CurvePoint, RepairTokens
+
+    assert RepairTokens.from_json({"processed": 3, "guard": 0, "preferred": 1}).preferred == 1
+    for values in ({"processed": 3}, {"processed": "3", "guard": 0}):
+        with pytest.raises(ValidationError):
+            RepairTokens.from_json(values)
+    with pytest.raises(ValidationError):
+        CurvePoint.from_json({"tokens": "many", "replay": 1.0})
+    rows = [{"tokens": 8, "replay": "low", "forget": 2.0}]
+    assert panel_points({"curve": rows}, "curve") == [{"tokens": 8, "term": "forget", "nats": 2.0}]

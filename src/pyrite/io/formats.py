@@ -206,7 +206,11 @@ def _rows_of(batch: "RecordBatch") -> Iterator[Mapping[str, Any] | BadRow]:
         else:
             raise
     else:
-        yield from batch.to_pylist()
+        try:
+            rows = batch.to_pylist()
+        except KeyError as error:  # arrow knows the type, and its Python library does not
+            raise ArrowInvalid(f"a column is of a type that cannot be read here ({error})") from error
+        yield from rows
 
 
 def saved_files(

@@ -322,8 +322,8 @@ def cost_text(spent: RepairCost) -> str:
     """What it took, and as a share of the training that it undoes."""
     tokens = spent.tokens
     lines = [
-        f"{tokens['processed']:,} tokens processed ({tokens['forget']:,} forget, {tokens['replay']:,} replay), and "
-        f"{tokens['guard']:,} by the guard",
+        f"{tokens.processed:,} tokens processed ({tokens.forget:,} forget, {tokens.replay:,} replay), and "
+        f"{tokens.guard:,} by the guard",
         f"{spent.flops:.3g} floating-point operations (counted), {spent.seconds:,.1f} s, "
         f"{spent.peak_bytes / 2**30:.2f} GiB at the peak",
     ]

@@ -62,7 +62,7 @@ def panel_points(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         {"tokens": row["tokens"], "term": term, "nats": row[column]}
         for row in record[name]
         for column, term in names.items()
-        if row.get(column) is not None
+        if isinstance(row.get(column), int | float)
     ]
 
 

@@ -46,10 +46,26 @@ class UndoneTraining(Record):
     share_of_flops: Number | None
 
 
-class RepairCost(Record):
-    """What the repair took; tokens by role."""
+class RepairTokens(Record):
+    """The tokens that the repair processed, of which roles, and those that the guard read beside them."""
 
-    tokens: dict[str, int]
+    processed: int
+    guard: int
+    forget: int = 0
+    replay: int = 0
+    preferred: int = 0
+
+
+class CurvePoint(Record):
+    """What was measured once so many tokens were processed; beside it a value for each name."""
+
+    tokens: Number
+
+
+class RepairCost(Record):
+    """What the repair took."""
+
+    tokens: RepairTokens
     undoes: UndoneTraining | None
     flops: Number
     seconds: Number
@@ -173,8 +189,8 @@ class RepairRecord(ScoredRecord):
     files: list[InputFile]
     rows: RepairRows
     cost: RepairCost
-    curve: list[Plain]
-    guard: list[Plain]
+    curve: list[CurvePoint]
+    guard: list[CurvePoint]
     notes: list[str]
     harm: list[Comparison] | None = None
     against_original: list[Comparison] | None = None

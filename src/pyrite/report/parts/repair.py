@@ -243,9 +243,10 @@ def curve_section(record: RepairRecord, anchor: str) -> list[Section]:
 def cost_facts(cost: RepairCost) -> list[tuple[str, str]]:
     """Tokens, operations, seconds, memory, and as a share of the training that it undoes."""
     tokens, undoes = cost.tokens, cost.undoes
-    by_role = ", ".join(f"{tokens[role]:,} {role}" for role in ("forget", "replay", "preferred") if tokens.get(role))
+    roles = {"forget": tokens.forget, "replay": tokens.replay, "preferred": tokens.preferred}
+    by_role = ", ".join(f"{count:,} {role}" for role, count in roles.items() if count)
     facts = [
-        ("tokens processed", f"{tokens['processed']:,} ({by_role or 'none'}); the guard read {tokens['guard']:,} more"),
+        ("tokens processed", f"{tokens.processed:,} ({by_role or 'none'}); the guard read {tokens.guard:,} more"),
         ("floating-point operations", f"{cost.flops:.3g} (counted)"),
         ("time", f"{cost.seconds:,.1f} s"),
         ("memory at the peak", f"{cost.peak_bytes / 2**30:.2f} GiB"),
