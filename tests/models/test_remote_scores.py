@@ -120,6 +120,13 @@ def test_the_bytes_of_a_texts_first_token() -> None:
     assert bytes_of_first(of("<s>", "\ufffd", "\ufffd", " a"), "🙂 a") == 0
     assert bytes_of_first(of("\ufffd", "\ufffd", " a"), "🙂 a") is None
     assert bytes_of_first(of("", " the", " \ufffd", "\ufffd"), "the the 🙂") is None  # which of the two is shown?
+    # vLLM writes a character at its last token, and nothing at those before; alone, the first of them is half a character
+    assert bytes_of_first(of("<s>", "t", "he", " ", "", "", "🙂"), "the 🙂") == 0
+    assert bytes_of_first(of("\ufffd", "", "🙂", " a"), "🙂 a") is None
+    assert bytes_of_first(of(" ", " a"), "  a") == 1
+    assert bytes_of_first(of("<s>", " The", " cat"), "The cat") == 0
+    assert bytes_of_first(of("", " a"), "  a") is None
+    assert bytes_of_first(of("", "a"), " a") is None
 
 
 def test_what_is_asked() -> None:

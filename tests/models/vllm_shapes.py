@@ -12,7 +12,7 @@ BOTH = ("prompt_logprobs", "echo")
 class TinyServer:
     """A tiny model behind /v1/completions. `ways` are those that it knows; others are refused (`strict`) or ignored.
 
-    `least` tokens is the limit beyond which a prompt is too long; `shift` moves log-probabilities by a place, as a server does
+    Prompts of more than `room` tokens are too long; `shift` moves log-probabilities by a place, as a server does
     that is wrong; `asked` are the prompts.
     """
 
@@ -51,7 +51,7 @@ class TinyServer:
         choice: dict[str, Any] = {"index": 0, "text": self.decode(written), "finish_reason": "length", "logprobs": None}
         tokens, values = [self.decode(written)], [float(logp[-1, written])]
         if echo and "echo" in self.ways:
-            tokens, values = [*map(self.decode, ids), *tokens], [*own, *values]  # type: ignore[list-item]
+            tokens, values = [*self.pieces(ids), *tokens], [*own, *values]  # type: ignore[list-item]
             choice["text"] = f"{prompt if isinstance(prompt, str) else ''}{choice['text']}"
         if body.get("logprobs") is not None:
             offsets = [sum(map(len, tokens[:at])) for at in range(len(tokens))]
@@ -63,7 +63,7 @@ class TinyServer:
             }
         if wants is not None and "prompt_logprobs" in self.ways:
             choice["prompt_logprobs"] = [
-                None if value is None else self.entries(logp[at - 1], token, value, wants)
+                None if at == 0 else self.entries(logp[at - 1], token, value, wants)  # type: ignore[arg-type]
                 for at, (token, value) in enumerate(zip(ids, own, strict=True))
             ]
         usage = {"prompt_tokens": len(ids), "completion_tokens": 1, "total_tokens": len(ids) + 1}
@@ -80,9 +80,18 @@ class TinyServer:
             known.setdefault(str(other), entry)
         return known
 
-    def decode(self, token: int) -> str:
-        """A token as the server writes it: half a character is the replacement character."""
-        return str(self.tokenizer.decode([token]))
+    def decode(self, *tokens: int) -> str:
+        """Tokens as text; half a character is the replacement character."""
+        return str(self.tokenizer.decode(list(tokens)))
+
+    def pieces(self, ids: list[int]) -> list[str]:
+        """Tokens as vLLM 0.32 echoes them: the first alone, then what each adds; a character stands at its last token."""
+        pieces, text = [self.decode(ids[0])], ""
+        for end in range(2, len(ids) + 1):
+            whole = self.decode(*ids[1:end])
+            pieces.append("" if whole.endswith("\ufffd") else whole[len(text) :])
+            text = text if whole.endswith("\ufffd") else whole
+        return pieces
 
 
 def with_marker(folder: Path) -> Path:

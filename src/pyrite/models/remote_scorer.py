@@ -13,7 +13,7 @@ from pyrite.models.remote_fault import FAILED, Fault
 from pyrite.models.remote_pace import Pace
 from pyrite.models.remote_reply import listed_models, read_reply
 from pyrite.models.remote_run import seed_of
-from pyrite.models.remote_scores import WAYS, Prompt, PromptScores, Way, read_scores, score_body
+from pyrite.models.remote_scores import HALF, WAYS, Prompt, PromptScores, Way, read_scores, score_body
 from pyrite.models.remote_wire import Wire
 
 PLAIN = "The sun rises in the"
@@ -102,7 +102,7 @@ class Scorer:
     ) -> bool | None:
         """Has the token that was written next the same log-probability where it stands in the prompt? None where it cannot be
         put there."""
-        if not isinstance(plain, str) or scores.next is None or not scores.next[0] or "\ufffd" in scores.next[0]:
+        if not isinstance(plain, str) or scores.next is None or not scores.next[0] or HALF in scores.next[0]:
             return None
         text, written = scores.next
         longer = await pace.retried(lambda: self._ask(wire, model, plain + text, way), 0)

@@ -18,6 +18,8 @@ WAYS: dict[type, tuple[Way, ...]] = {str: ("echo", "prompt_logprobs"), list: ("p
 """Which way is tried first: of texts the one that shows the first token, of token ids the one that shows ids."""
 Prompt = str | Sequence[int]
 """What is scored: a text, whose tokens are the server's affair, or token ids."""
+HALF = "\ufffd"
+"""What stands for a part of a character, where a token holds no whole one."""
 LEAST = -1e4
 """Servers write this instead of minus infinity."""
 
@@ -159,7 +161,7 @@ def alike_tokens(rows: Sequence[PromptScores]) -> int:
 
 def is_unclear(token: object) -> bool:
     """Does a token's text not say which token it is: nothing, or a part of a character? Ids always say it."""
-    return isinstance(token, str) and (not token or "\ufffd" in token)
+    return isinstance(token, str) and (not token or HALF in token)
 
 
 def bytes_of_first(scores: PromptScores, text: str) -> int | None:
@@ -175,12 +177,25 @@ def bytes_of_first(scores: PromptScores, text: str) -> int | None:
     (2, 0)
     """
     first, rest = scores.tokens[0], "".join(scores.tokens[1:])
-    if "\ufffd" not in rest:
-        if text.endswith(rest):
-            return len(text[: len(text) - len(rest)].encode())
-        return 0 if rest.lstrip() == text.lstrip() else None  # some tokenizers put a space before a text
+    if HALF in first:
+        return None
+    if HALF not in rest:
+        return first_of_whole(first, rest, text)
     last = scores.tokens[-1]
-    if not first or "\ufffd" in first or not ("\ufffd" in last or (last and text.endswith(last))):
+    if not first or not (HALF in last or (last and text.endswith(last))):
         return None
     start = next((part for part in (first, first.lstrip()) if part and text.startswith(part)), "")
     return len(start.encode())  # a character that is cut in pieces stands further on
+
+
+def first_of_whole(first: str, rest: str, text: str) -> int | None:
+    """The same where the tokens after the first are whole characters; `first` is empty where the server does not show it.
+
+    Blanks at the beginning may lack: SentencePiece adds one to a text, and decoding takes it away.
+    """
+    before = len(text[: max(0, len(text) - len(rest))].encode())
+    if first and (first + rest).lstrip() == text.lstrip() and text.endswith(rest):
+        return before
+    if rest.lstrip() == text.lstrip():
+        return 0 if first or rest == text or not text[:1].isspace() else None
+    return before if not first and text.endswith(rest) else None
