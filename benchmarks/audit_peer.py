@@ -92,6 +92,13 @@ def steps(job: dict[str, Any], folder: Path) -> list[tuple[list[Any], int]]:
     ]
 
 
+def total_of(found: Any) -> float:
+    """The sum that a statistic holds, at hand or read from a log."""
+    if isinstance(found, dict):
+        return float(found["total"])
+    return float(getattr(found, "total", found))
+
+
 def run_here(pipeline: list[Any], tasks: int, workers: int, logs: Path) -> Any:
     """A pipeline in processes of this machine; its statistics."""
     from datatrove.executor import LocalPipelineExecutor
@@ -134,7 +141,7 @@ def main() -> None:
     started = time.perf_counter()
     for number, (pipeline, tasks) in enumerate(steps(job, folder)):
         for one in run(pipeline, tasks, min(tasks, job["workers"]), folder / f"logs-{number}"):
-            totals |= {name: found.total for name, found in one.stats.items() if isinstance(name, str)}
+            totals |= {name: total_of(found) for name, found in one.stats.items() if isinstance(name, str)}
     removed = sum(path.stat().st_size // struct.calcsize("<I") for path in (folder / "removed").glob("*.remove"))
     told = {
         "rows": totals["total"],

@@ -25,7 +25,7 @@ from pyrite.audit.config import AuditConfig
 from pyrite.audit.plan import plan, selected_flaws
 from pyrite.audit.runner import StepRunner
 from pyrite.audit.spans import FILE
-from pyrite.steps import Store
+from pyrite.steps import Store, for_several_runs
 
 FLAWS = ("format", "tokens", "duplicates", "diversity")
 """Flaws that read every row, but for contamination, which needs an evaluation set."""
@@ -70,11 +70,12 @@ def read_all(path: Path, engine: str, workers: int, flaws: Sequence[str] = FLAWS
     memory, started = Memory(), time.perf_counter()
     with memory.watched():
         planned, runner = plan(config, selected_flaws(config.only)), StepRunner(config, store)
-        runner.read(planned.reading_steps())
-        read = time.perf_counter()
-        runner.run([step for step in planned.files.values() if step.kind is FILE])
-        runner.run([planned.totals, planned.sample])
-        ended = time.perf_counter()
+        with for_several_runs(engine):
+            runner.read(planned.reading_steps())
+            read = time.perf_counter()
+            runner.run([step for step in planned.files.values() if step.kind is FILE])
+            runner.run([planned.totals, planned.sample])
+            ended = time.perf_counter()
     whole = store.read_json(planned.totals, "whole.json")["data"]
     found = {
         "seconds": ended - started,
