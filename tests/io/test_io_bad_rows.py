@@ -264,3 +264,15 @@ def test_what_ends_as_an_object_and_is_none_is_no_json(content: bytes, tmp_path:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError):
         read_all(tmp_path / "a.json", ReadOptions(on_bad_row="skip"))
+
+
+def test_values_of_arrow_that_are_none_of_pythons(tmp_path: Path) -> None:
+    """An object with one name twice costs its row, and is no traceback."""
+    twice = pyarrow.StructArray.from_arrays([pyarrow.array([1, 2]), pyarrow.array([3, 4])], names=["a", "a"])
+    table = pyarrow.table({"text": ["x", "y"], "more": twice})
+    with pyarrow.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(UserError, match="bad row: wrong type"):
+        read_all(tmp_path / "a.arrow")
+    with pytest.raises(UserError, match=r"2 wrong type; the first is .*row 1: a value that cannot be read"):
+        read_all(tmp_path / "a.arrow", ReadOptions(on_bad_row="skip"))

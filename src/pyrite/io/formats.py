@@ -208,8 +208,13 @@ def _rows_of(batch: "RecordBatch") -> Iterator[Mapping[str, Any] | BadRow]:
     else:
         try:
             rows = batch.to_pylist()
-        except KeyError as error:  # arrow knows the type, and its Python library does not
-            raise ArrowInvalid(f"a column is of a type that cannot be read here ({error})") from error
+        except (KeyError, ValueError, OverflowError) as error:  # what is no value of Python's
+            if batch.num_rows == 1:
+                yield BadRow("wrong type", f"a value that cannot be read: {error}")
+                return
+            for index in range(batch.num_rows):
+                yield from _rows_of(batch.slice(index, 1))
+            return
         yield from rows
 
 
