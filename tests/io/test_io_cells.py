@@ -71,3 +71,9 @@ def test_a_label_in_numbers_beside_nan(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 1.0}\n{"text": "b", "label": NaN}\n')
     rows, _ = read_all(tmp_path / "a.jsonl", ReadOptions(text_fields=["text"]))
     assert [row.label for row in rows if isinstance(row, Labelled)] == ["1", None]
+
+
+def test_a_cell_that_only_looks_like_a_value_of_pythons_is_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('instruction,output,more\nq,a,"{[1], 2}"\n')
+    (chat,) = read_all(tmp_path / "a.csv")[0]
+    assert chat.meta["more"] == "{[1], 2}"

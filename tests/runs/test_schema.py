@@ -82,3 +82,9 @@ def test_a_repairs_record_that_lacks_what_is_shown_of_it_is_refused() -> None:
         CurvePoint.from_json({"tokens": "many", "replay": 1.0})
     rows = [{"tokens": 8, "replay": "low", "forget": 2.0}]
     assert panel_points({"curve": rows}, "curve") == [{"tokens": 8, "term": "forget", "nats": 2.0}]
+
+
+def test_the_first_line_of_a_card_is_named_by_the_card() -> None:
+    """Whatever else stands in what was measured overall."""
+    card = Scorecard.model_construct(metric="accuracy", overall=Measured.from_json({**INTERVAL, "by": 6.1}), slices=[])
+    assert card.lines()[0].by == "overall"

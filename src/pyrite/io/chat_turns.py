@@ -152,7 +152,7 @@ def parsed_text(text: str, location: str) -> object:
     for parse in (json.loads, ast.literal_eval):  # pandas writes a list into a CSV file as Python does
         try:
             value = parse(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(value, (list, dict)):
             return without_halves(value)

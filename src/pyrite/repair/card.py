@@ -276,8 +276,13 @@ def method_section(record: RepairRecord) -> str:
     if mixed := record.mixed:
         changed = f"{mixed.tensors_changed} of {mixed.tensors} tensors changed, by {mixed.rms_change:.3g} of their size"
         return bullets([f"{code(record.method)}: {formula(record)}", changed])
-    terms = " + ".join(f"{record.weights[name]:g} · {name}" for name in ("forget", "replay", "kl"))
-    options = ", ".join(f"{name} = {value:g}" for name, value in record.options.items())
+    terms = " + ".join(
+        f"{record.weights[name]:g} · {name}" for name in ("forget", "replay", "kl") if name in record.weights
+    )
+    options = ", ".join(
+        f"{name} = {value:g}" if isinstance(value, int | float) else f"{name} = {value}"
+        for name, value in record.options.items()
+    )
     lines = [f"Loss: {terms}" + (f"; options of {code(record.method)}: {options}" if options else "")]
     settings, compute = record.settings, record.compute
     if settings.training and settings.guard and compute:

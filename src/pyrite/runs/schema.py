@@ -199,7 +199,8 @@ class Scorecard(Record):
     def lines(self) -> list[SliceScore]:
         """Every line of the card; overall of its first metric first."""
         overall = {"metric": self.metric, "by": "overall", "name": "overall", "gold": None}
-        return [SliceScore.from_json(overall | self.overall.as_json()), *self.slices]
+        measured = {name: value for name, value in self.overall.as_json().items() if name not in overall}
+        return [SliceScore.from_json(overall | measured), *self.slices]
 
 
 class Contrast(Record):
