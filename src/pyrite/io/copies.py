@@ -42,7 +42,7 @@ TIME_FIELDS = (
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "modify", "modificationTime"),
     *("last_write_time", "created"),
 )
-"""What file systems say of a file by which a new one is copy_record from an old: of its content, else of its time; and its size."""
+"""What file systems say of a file by which a changed one is known: of its content, else of its time; and its size."""
 TRUSTED = 30.0
 """Seconds for which what a server said of a URL is not asked again."""
 _PATTERN = re.compile(r"[*?\[]")
@@ -206,10 +206,10 @@ def folder_and_pattern(path: str) -> tuple[str, str]:
     return "/".join(parts[:first]), "/".join(parts[first:])
 
 
-def downloaded(url: str, listed: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
+def downloaded(url: str, listing: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
     """The copy of these files, downloaded if this state of them is not there yet. Files of a folder are copies of their own,
     too: whichever way a file is named, it is downloaded once."""
-    states = {name: state_of(info) for name, info in listed.items()}
+    states = {name: state_of(info) for name, info in listing.items()}
     digest = sha256(json.dumps([url, states], sort_keys=True).encode()).hexdigest()[:_DIGITS]
     address, pattern = (url, "") if is_web(url) else folder_and_pattern(url)
     name = name_in_place(address) or "input"
@@ -217,7 +217,7 @@ def downloaded(url: str, listed: Mapping[str, Mapping[str, Any]], folder: Path) 
         folder.mkdir(parents=True, exist_ok=True)
         waiting = folder / f".{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            for below, info in listed.items():
+            for below, info in listing.items():
                 target = waiting / name / below
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if below:

@@ -197,24 +197,18 @@ def _rows_of(batch: "RecordBatch") -> Iterator[Mapping[str, Any] | BadRow]:
 
     try:
         batch.validate(full=True)
-    except ArrowInvalid as error:
+        rows = batch.to_pylist()
+    except (ValueError, KeyError, OverflowError) as error:  # what is no value of Python's, too
         if batch.num_rows > 1:
             for index in range(batch.num_rows):
                 yield from _rows_of(batch.slice(index, 1))
+        elif not isinstance(error, ArrowInvalid):
+            yield BadRow("wrong type", f"a value that cannot be read: {error}")
         elif "UTF8" in str(error):
             yield BadRow("not UTF-8", "bytes in a text column")
         else:
             raise
     else:
-        try:
-            rows = batch.to_pylist()
-        except (KeyError, ValueError, OverflowError) as error:  # what is no value of Python's
-            if batch.num_rows == 1:
-                yield BadRow("wrong type", f"a value that cannot be read: {error}")
-                return
-            for index in range(batch.num_rows):
-                yield from _rows_of(batch.slice(index, 1))
-            return
         yield from rows
 
 

@@ -42,10 +42,9 @@ def endpoint_source(config: ProbeConfig, url: str, model: str | None, *, judge: 
     endpoint = endpoint_of(config, url, model, judge=judge)
     plain = endpoint.model_dump(mode="json")
     file = open_store(config.store).beside(f"endpoints/{digest(plain)[:16]}.json", orjson.dumps(plain))
-    may_lack = "+failures may be missing" * (
-        endpoint.on_failure == "missing"
-    )  # their answers differ from those that stop
-    return Source(str(file), endpoint.identity + may_lack)
+    if endpoint.on_failure == "missing":  # other answers than of those who stop at a failure
+        return Source(str(file), f"{endpoint.identity}+failures may be missing")
+    return Source(str(file), endpoint.identity)
 
 
 def read_endpoint(file: Path) -> Endpoint:

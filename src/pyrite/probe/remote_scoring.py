@@ -96,7 +96,8 @@ def score_rows(context: Context, rows: Sequence[Sequence[Prompt]], reduce: Reduc
     if missing and len(missing) == len(results):
         answer_file(context, "scores", question).unlink()  # so that they are asked anew where the server is mended
         detail = f"{len(results)} rows, the first: {missing[0]['detail']}"
-        raise UserError("The endpoint scores no row.", detail, "see its log")
+        fix = "mend what it names (such as the longest prompt that the server takes), then run the same command again"
+        raise UserError("The endpoint scores no row.", detail, fix)
     usage = total_usage(record.get("usage", {}) for record in records)
     scored_by = {**records[0], "prompts": "token ids" if by_ids else "texts", "usage": usage}
     return ScoredRows(

@@ -50,7 +50,7 @@ def check_repair_folder(folder: Path, *, reads: Sequence[str]) -> None:
     for text in reads:
         if is_hub(text):
             continue
-        place = parse_source(text).place if Path(text).suffix or "#" in text else text
+        place = parse_source(text).place
         if is_within(folder, place) or is_within(place, folder):
             raise UserError("The repaired model would be written over what is read.", f"--out {folder}", "name another")
     strange = foreign_files(folder)

@@ -318,9 +318,7 @@ class RemoteStore(Store):
     def _clear_cache(self) -> tuple[int, int]:
         """Delete copies of steps that are gone from the server, and what cut-off downloads left: count, bytes."""
         count = freed = 0
-        copies = list(
-            self.root.glob("done/*/*")
-        )  # first: a step that is published meanwhile is among the finished ones
+        copies = list(self.root.glob("done/*/*"))  # before the listing, so that none is newer than that
         finished = self.finished_keys()
         gone = [folder for folder in copies if folder.name not in finished]
         for folder in (*gone, *self.root.glob("arriving/*")):
